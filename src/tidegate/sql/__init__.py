@@ -1,0 +1,1 @@
+"""SQL on columns: parse, type-check and evaluate scalar expressions on a batch."""
