@@ -1,0 +1,115 @@
+"""What the engine makes of a stretch of the log, and the Arrow schema of each of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tidegate.schema import Schema
+
+_TIME = pa.timestamp("us")
+
+RULE_HIT = pa.struct(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+DECISIONS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event_time", _TIME, nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("rules", pa.list_(RULE_HIT), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("log_offset", pa.int64(), nullable=False),
+        pa.field("decided_at", _TIME, nullable=False),
+    ]
+)
+
+DEAD_LETTERS = pa.schema(
+    [
+        pa.field("log_offset", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("column", pa.string()),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("ingest_time", _TIME, nullable=False),
+        pa.field("record", pa.binary(), nullable=False),
+    ]
+)
+
+DUPLICATES = pa.schema(
+    [
+        pa.field("log_offset", pa.int64(), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("first_offset", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("ingest_time", _TIME, nullable=False),
+    ]
+)
+
+LATE_ROWS = pa.schema(
+    [
+        pa.field("window_query", pa.string(), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event_time", _TIME, nullable=False),
+        pa.field("window_start", _TIME, nullable=False),
+        pa.field("window_end", _TIME, nullable=False),
+        pa.field("watermark", _TIME, nullable=False),
+        pa.field("log_offset", pa.int64(), nullable=False),
+    ]
+)
+
+# Added to the rows of every window query, after the columns that the query selects.
+WINDOW_COLUMNS = (
+    pa.field("window_start", _TIME, nullable=False),
+    pa.field("window_end", _TIME, nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+
+def events_schema(schema: Schema) -> pa.Schema:
+    """The Arrow schema of accepted events: the declared columns and those that Tidegate adds."""
+    added = [
+        pa.field("extra", pa.string()),
+        pa.field("ingest_time", _TIME, nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("log_offset", pa.int64(), nullable=False),
+    ]
+    return pa.schema([*schema.arrow, *added])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """All that follows from the records at offsets `first_offset <= o < next_offset`.
+
+    Rows ascend by `log_offset`. A window row's `log_offset` is that of the record whose event time
+    (or passing of time) closed the window; several rows may share one.
+    """
+
+    first_offset: int
+    next_offset: int
+    events: pa.RecordBatch
+    decisions: pa.RecordBatch
+    dead_letters: pa.RecordBatch
+    duplicates: pa.RecordBatch
+    late_rows: pa.RecordBatch
+    windows: Mapping[str, pa.RecordBatch]
+
+    def tables(self) -> dict[str, pa.RecordBatch]:
+        """The rows by table name."""
+        return {
+            "events": self.events,
+            "decisions": self.decisions,
+            "dead_letters": self.dead_letters,
+            "duplicates": self.duplicates,
+            "late_rows": self.late_rows,
+            **self.windows,
+        }

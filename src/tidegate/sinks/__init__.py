@@ -1,0 +1,1 @@
+"""Outside places that receive rows, each at its own pace."""
