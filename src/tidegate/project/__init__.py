@@ -1,0 +1,22 @@
+"""What the user wrote: `tidegate.toml`, `rules.toml` and SQL files, checked."""
+
+from tidegate.project.examples import EXAMPLES, new
+from tidegate.project.project import Project, load, version
+from tidegate.project.settings import Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.sinks import ObjectsSink, Sink
+
+__all__ = [
+    "EXAMPLES",
+    "Log",
+    "ObjectsSink",
+    "Project",
+    "Rule",
+    "Service",
+    "Sink",
+    "Stream",
+    "Warehouse",
+    "Window",
+    "load",
+    "new",
+    "version",
+]

@@ -1,0 +1,169 @@
+"""A project: what the user wrote, read and checked as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tidegate.errors import Problem, ProjectError
+from tidegate.project.checks import (
+    check_names,
+    check_places,
+    check_sink,
+    check_stream,
+    check_window,
+)
+from tidegate.project.document import Document
+from tidegate.project.files import RULES_FILE, SETTINGS_FILE, gather
+from tidegate.project.reader import Reader
+from tidegate.project.settings import Data, Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.sinks import TYPES, Sink
+from tidegate.project.tokens import tokens
+from tidegate.project.values import suggestion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project's settings, rules and queries, and the exact text of the files they came from.
+
+    `files` has every file that makes the version, by name: `tidegate.toml`, `rules.toml` if there
+    is one, and the SQL files that they name. `data` is the data folder. SQL is not compiled yet.
+    """
+
+    root: Path
+    files: Mapping[str, str]
+    stream: Stream
+    rules: tuple[Rule, ...]
+    windows: tuple[Window, ...]
+    sinks: tuple[Sink, ...]
+    service: Service
+    warehouse: Warehouse
+    log: Log
+    data: Path
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str], *, root: Path) -> Project:
+        """The project that the texts of its files make, as when it is read back from the log.
+
+        Raises: ProjectError with all problems.
+        """
+        return _read(files, root=root)
+
+
+def load(root: Path) -> Project:
+    """The project in the folder `root`. Raises: ProjectError with all problems."""
+    files, problems = gather(root)
+    return _read(files, root=root, unreadable=problems)
+
+
+def version(project: Project) -> str:
+    """12 hexadecimal digits that stand for the rules, window queries and stream settings.
+
+    Equal for projects that decide alike by what is written, whatever their service and sinks,
+    comments and layout. Two texts with different meaning never count as equal; two ways of writing
+    the same condition may count as different.
+    """
+    content = json.dumps(_content(project), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _content(project: Project) -> list[object]:
+    stream = project.stream
+    return [
+        "tidegate 1",
+        [stream.id, stream.event_time, [[c.name, str(c)] for c in stream.columns]],
+        [stream.allowed_lateness_us, stream.dedupe_horizon_us, stream.idle_after_us],
+        [stream.epoch_unit, stream.record_bytes_max],
+        [[r.name, tokens(r.when.text), r.action, r.reason.text, r.mode] for r in project.rules],
+        [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
+    ]
+
+
+def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem] = ()) -> Project:
+    problems = list(unreadable)
+    pieces: dict[str, Any] = {}
+    spoilt = {p.file for p in problems}
+    for name, read in ((SETTINGS_FILE, _read_settings), (RULES_FILE, _read_rules)):
+        if name in spoilt:
+            continue
+        try:
+            reader = Reader(Document(files.get(name, ""), file=name), files)
+        except ProjectError as error:
+            problems += error.problems
+        else:
+            pieces |= read(reader)
+            problems += reader.problems
+    if problems:
+        raise ProjectError(problems)
+    folder = pieces.pop("data").folder
+    return Project(root=root, files=MappingProxyType(dict(files)), data=root / folder, **pieces)
+
+
+_TOP = ("stream", "windows", "sinks", "service", "warehouse", "log", "data")
+
+
+def _read_settings(reader: Reader) -> dict[str, Any]:
+    reader.known((), _TOP)
+    stream = reader.table(Stream, ("stream",))
+    if stream is not None:
+        check_stream(reader, stream)
+    pieces: dict[str, Any] = {"stream": stream, "windows": _windows(reader)}
+    pieces["sinks"] = _sinks(reader, stream)
+    for name, table in (
+        ("service", Service),
+        ("warehouse", Warehouse),
+        ("log", Log),
+        ("data", Data),
+    ):
+        pieces[name] = reader.table(table, (name,))
+    return pieces
+
+
+def _read_rules(reader: Reader) -> dict[str, Any]:
+    reader.known((), ("rule",))
+    paths = reader.elements(("rule",))
+    check_names(reader, paths, "rules")
+    rules = [reader.table(Rule, path) for path in paths]
+    return {"rules": tuple(r for r in rules if r is not None)}
+
+
+def _windows(reader: Reader) -> tuple[Window, ...]:
+    paths = reader.elements(("windows",))
+    check_names(reader, paths, "window queries")
+    windows = []
+    for path in paths:
+        window = reader.table(Window, path)
+        if window is not None:
+            check_window(reader, path, window)
+            windows.append(window)
+    return tuple(windows)
+
+
+def _sinks(reader: Reader, stream: Stream | None) -> tuple[Sink, ...]:
+    windows = [reader.value((*path, "name")) for path in reader.elements_quietly(("windows",))]
+    names = [name for name in windows if isinstance(name, str)]
+    columns = None if stream is None else stream.columns
+    sinks = []
+    for path in reader.members(("sinks",)):
+        sink = _sink(reader, path)
+        if sink is not None:
+            check_sink(reader, sink, columns=columns, windows=names)
+            sinks.append(sink)
+    check_places(reader, sinks)
+    return tuple(sinks)
+
+
+def _sink(reader: Reader, path: tuple[str | int, ...]) -> Sink | None:
+    name = reader.value((*path, "type"))
+    if isinstance(name, str) and name not in TYPES:
+        hint = suggestion(name, [*TYPES])
+        reader.refuse((*path, "type"), f"unknown type of sink `{name}`", hint=hint, position=0)
+        return None
+    # Without a usable type the settings are checked as the commonest type's.
+    declared = TYPES[name] if isinstance(name, str) else TYPES["objects"]
+    return reader.table(declared, path, name=path[-1])

@@ -1,0 +1,188 @@
+"""The tables of `tidegate.toml` and `rules.toml`, each setting declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from tidegate.project.setting import optional, required, setting
+from tidegate.project.values import (
+    Boolean,
+    Choice,
+    Columns,
+    Duration,
+    Integer,
+    Name,
+    Size,
+    Source,
+    SqlFile,
+    Text,
+)
+from tidegate.schema import Column, Schema
+from tidegate.sql.source import SourceText
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The one event stream of the project."""
+
+    id: str = required(Text(), "The column that tells one event from another; text or bigint.")
+    event_time: str = required(Text(), "The column that says when the event happened; a timestamp.")
+    allowed_lateness_us: int = setting(
+        Duration(high="365 days"),
+        "0 seconds",
+        "How far an event may lie behind the latest event time seen and still count in its window.",
+    )
+    dedupe_horizon_us: int = setting(
+        Duration(low="1 second", high="365 days"),
+        "7 days",
+        "How long an id is remembered, by time of arrival, to tell that an event came twice.",
+    )
+    idle_after_us: int = setting(
+        Duration(word="off"),
+        "off",
+        "On a stream that falls silent for this long, event time passes on as on the wall clock, "
+        "so that windows close.",
+    )
+    epoch_unit: str = setting(
+        Choice(("none", "s", "ms", "us", "ns")),
+        "none",
+        "The unit of times that are written as numbers since 1970; `none` refuses such times.",
+    )
+    record_bytes_max: int = setting(
+        Size(low="64 B", high="16 MiB"),
+        "256 KiB",
+        "Records larger than this become dead letters.",
+    )
+    columns: tuple[Column, ...] = required(
+        Columns(), "The columns of an event and their types; what is not named is kept in `extra`."
+    )
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The declared columns, with id and event time."""
+        return Schema(self.columns, self.id, self.event_time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A window query: its rows land in a table of its name."""
+
+    name: str = required(Name(), "The name of the query and of the table that takes its rows.")
+    sql: SourceText = required(SqlFile(), "The file of the query.")  # noqa: RUF009 - a field
+    allowed_lateness_us: int | None = optional(
+        Duration(high="365 days"), "Allowed lateness of this query; that of the stream if absent."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A condition, what follows from it, and why, in words."""
+
+    name: str = required(Name(), "The name of the rule, as decisions show it.")
+    when: SourceText = required(  # noqa: RUF009 - a field
+        Source("SQL condition"), "The condition, in SQL, on an event's columns."
+    )
+    action: str = required(
+        Choice(("allow", "approve", "review", "block")),
+        "What to do with the event: the strongest of approve, review and block counts; "
+        "`allow` overrides them all.",
+    )
+    reason: SourceText = required(  # noqa: RUF009 - a field
+        Source("text with {column} holes"), "Why, in words; `{column}` shows the event's value."
+    )
+    mode: str = setting(
+        Choice(("live", "shadow", "off")),
+        "live",
+        "`shadow` rules are evaluated and logged but change nothing; `off` rules are left alone.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The HTTP door."""
+
+    host: str = setting(Text(), "127.0.0.1", "The address to listen on.")
+    port: int = setting(
+        Integer(0, 65_535), 8700, "The port to listen on; 0 takes any that is free."
+    )
+    body_bytes_max: int = setting(
+        Size(low="1 KiB", high="1 GiB"),
+        "8 MiB",
+        "Larger request bodies are refused, before and after decompression.",
+    )
+    batch_records_max: int = setting(
+        Integer(1, 10_000_000), 100_000, "Requests with more records than this are refused."
+    )
+    queue_bytes_max: int = setting(
+        Size(low="1 MiB", high="64 GiB"),
+        "64 MiB",
+        "Bytes that may wait for the log before senders are told to come back later.",
+    )
+    queue_records_max: int = setting(
+        Integer(1, 100_000_000),
+        500_000,
+        "Records that may wait for the log before senders are told to come back later.",
+    )
+    request_timeout_us: int = setting(
+        Duration(low="100 ms", high="1 hour"),
+        "30 seconds",
+        "How long a request may take before it is given up.",
+    )
+    drain_timeout_us: int = setting(
+        Duration(low="0 seconds", high="1 hour"),
+        "30 seconds",
+        "How long running requests and waiting work may take to end when the server is stopped.",
+    )
+    producer_endpoint: bool = setting(
+        Boolean(),
+        False,  # noqa: FBT003 - a default as it is written
+        "Whether `/store-events-producer-fn` makes store events, for demonstrations.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warehouse:
+    """The tables that events, decisions and all else land in."""
+
+    commit_every_us: int = setting(
+        Duration(low="10 ms", high="1 hour"),
+        "1 second",
+        "How long rows may wait before they are committed to their tables.",
+    )
+    commit_rows: int = setting(
+        Integer(1, 10_000_000), 100_000, "Rows that are committed without waiting any longer."
+    )
+    compact_after: int = setting(
+        Integer(2, 10_000), 32, "Small files in a partition from which on they are merged."
+    )
+    vacuum_after_us: int = setting(
+        Duration(low="1 second", high="365 days"),
+        "1 hour",
+        "How long files that were merged away are kept for queries that still read them.",
+    )
+    snapshot_every_us: int = setting(
+        Duration(low="100 ms", high="1 day"),
+        "30 seconds",
+        "How often the engine's state is saved, which bounds the time to start again.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """The event log."""
+
+    keep_us: int = setting(
+        Duration(low="1 minute", word="forever"),
+        "forever",
+        "How long records are kept, by time of arrival; only what every consumer has passed goes.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where everything lies that Tidegate writes."""
+
+    folder: str = setting(
+        Text(), "data", "The data folder; relative to the project's folder unless absolute."
+    )
