@@ -1,0 +1,136 @@
+"""A table's rows in the order of `log_offset`, read from the files that can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidegate.sinks.contract import Delivery
+from tidegate.warehouse.faults import storage
+from tidegate.warehouse.layout import shown_type
+from tidegate.warehouse.table import DataFile, Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A row group of a file, or the whole file (`index` is None) where it is small."""
+
+    path: Path
+    index: int | None
+    rows: int
+    offset_min: int
+    offset_max: int
+
+
+_WHOLE_ROWS = 131_072
+
+
+class TableFeed:
+    """The feed of one table (see `sinks/contract.py`); compaction does not change what it gives.
+
+    Rows have the table's columns except the date of the partition; times are UTC microseconds
+    without a zone, as between stages.
+    """
+
+    def __init__(self, table: Table, end: Callable[[], int]) -> None:
+        self._table = table
+        self._end = end
+
+    def end(self) -> int:
+        """The offset below which every row is there to be read."""
+        return self._end()
+
+    def read(self, offset: int, *, until: int, rows_max: int) -> Delivery:
+        """Rows at `offset <= log_offset < until`, at most about `rows_max`; all rows of an offset.
+
+        Raises: ValueError if `until` is beyond `end()` or `rows_max` below 1.
+        """
+        if until > self._end() or rows_max < 1:
+            raise ValueError(f"cannot read to {until} (end {self._end()}) by {rows_max} rows")
+        with storage(f"reading table `{self._table.layout.name}`"):
+            try:
+                return self._read(offset, until, rows_max)
+            except FileNotFoundError:
+                # Compacted and swept between the listing and the reading: list again.
+                self._table.refresh()
+                return self._read(offset, until, rows_max)
+
+    def _read(self, offset: int, until: int, rows_max: int) -> Delivery:
+        schema = self._schema()
+        files = [f for f in self._table.files() if f.offset_min < until and f.offset_max >= offset]
+        groups, bound = _enough(_groups(files), offset, until, rows_max)
+        rows = _ordered(_tables(groups, schema, offset, bound), schema)
+        return _cut(rows, offset, bound, rows_max)
+
+    def _schema(self) -> pa.Schema:
+        date = self._table.layout.date
+        fields = [f for f in self._table.stored if f.name != date]
+        return pa.schema([f.with_type(shown_type(f.type)) for f in fields])
+
+
+def _groups(files: Sequence[DataFile]) -> Iterator[_Group]:
+    for file in sorted(files, key=lambda f: f.offset_min):
+        yield _Group(file.path, None, file.rows, file.offset_min, file.offset_max)
+
+
+def _enough(
+    groups: Iterator[_Group], offset: int, until: int, rows_max: int
+) -> tuple[list[_Group], int]:
+    """The first groups that together hold `rows_max` rows, and the offset they are complete below.
+
+    Groups come in the order of their lowest offset, so what the first one left out does not reach
+    down to, is complete.
+    """
+    taken: list[_Group] = []
+    rows = 0
+    for group in groups:
+        if rows >= rows_max and group.offset_min > offset:
+            return taken, min(until, group.offset_min)
+        taken.append(group)
+        rows += group.rows
+    return taken, until
+
+
+def _tables(
+    groups: Sequence[_Group], schema: pa.Schema, offset: int, bound: int
+) -> Iterator[pa.Table]:
+    for group in groups:
+        with pq.ParquetFile(group.path) as file:
+            rows = file.read() if group.index is None else file.read_row_group(group.index)
+        offsets = rows.column("log_offset").to_numpy()
+        rows = rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
+        yield _shown(rows, schema)
+
+
+def _shown(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    have = set(rows.column_names)
+    columns = [
+        rows.column(f.name).cast(f.type) if f.name in have else pa.nulls(rows.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _ordered(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:
+    rows = pa.concat_tables([schema.empty_table(), *tables])
+    offsets = rows.column("log_offset").to_numpy()
+    if np.all(offsets[1:] >= offsets[:-1]):
+        return rows
+    return rows.take(np.argsort(offsets, kind="stable"))
+
+
+def _cut(rows: pa.Table, offset: int, bound: int, rows_max: int) -> Delivery:
+    """The delivery of at most `rows_max` rows, or of one offset where that has more."""
+    if rows.num_rows <= rows_max:
+        return Delivery(offset, bound, rows)
+    offsets = rows.column("log_offset").to_numpy()
+    first_left = int(offsets[rows_max])
+    if first_left == offsets[0]:
+        later = np.searchsorted(offsets, first_left, side="right")
+        first_left = int(offsets[later]) if later < len(offsets) else bound
+    return Delivery(offset, first_left, rows.slice(0, int(np.searchsorted(offsets, first_left))))

@@ -1,0 +1,69 @@
+"""Opening a folder of tables: what is torn is cut, what is missing made, how far all hold."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.warehouse import checkpoint, repair
+from tidegate.warehouse.checkpoint import Checkpoint
+from tidegate.warehouse.layout import Layout
+from tidegate.warehouse.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """All tables of a project; every one holds everything below `position`."""
+
+    tables: dict[str, Table]
+    position: int
+    repairs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A table that was there: `floor` is how far it holds everything, None if it must join anew."""
+
+    table: Table
+    floor: int | None
+
+
+def open_tables(root: Path, wanted: Mapping[str, Layout], *, retention_us: int) -> Opened:
+    """The tables of `wanted` in folder `root`; the reasoning stands in `warehouse.py`."""
+    note = checkpoint.read(root)
+    mended = {name: _mend(root / name, name, note) for name in wanted}
+    repairs = [r.said for r in mended.values() if r.said]
+    there = [name for name in wanted if (root / name).exists()]
+    found = {name: _found(root / name, wanted[name], note, mended[name]) for name in there}
+    lost = any(r.lost for r in mended.values())
+    floors = [f.floor for f in found.values() if f.floor is not None]
+    position = 0 if lost else min(floors, default=0)
+    tables = {}
+    for name, layout in wanted.items():
+        if name in found:
+            tables[name] = found[name].table
+            if found[name].floor is None:
+                tables[name].stamp(position)
+        else:
+            path = root / name
+            tables[name] = Table.create(path, layout, offset=position, retention_us=retention_us)
+    return Opened(tables, position, repairs)
+
+
+def _mend(path: Path, name: str, note: Checkpoint | None) -> repair.Repair:
+    durable = -1 if note is None else note.versions.get(name, -1)
+    done = repair.mend(path, name, durable_version=durable)
+    if done.lost or (path.exists() and not done.readable):
+        shutil.rmtree(path)
+    return done
+
+
+def _found(path: Path, layout: Layout, note: Checkpoint | None, mended: repair.Repair) -> _Found:
+    table = Table.open(path, layout)
+    if note is None or mended.below_note:
+        return _Found(table, table.offset)
+    if layout.name not in note.versions:
+        return _Found(table, None)
+    return _Found(table, max(table.offset, note.position))

@@ -1,0 +1,282 @@
+"""One Delta table, appended to exactly once.
+
+Each commit carries the log offset up to which the table now holds every row, as a Delta
+application transaction: rows and offset become visible in one atomic step or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    write_deltalake,
+)
+
+from tidegate.warehouse import evolution
+from tidegate.warehouse.checkpoint import sync_file, sync_folder
+from tidegate.warehouse.faults import storage
+from tidegate.warehouse.layout import Layout, compact_packing, packing
+from tidegate.warehouse.repair import checkpoint_files, commit_files, read_commit
+
+APP_ID = "tidegate"
+# The cost of a commit grows with the commits since the last Delta checkpoint, and a handle keeps
+# them all: after this many, a checkpoint is written (25 ms) and the handle opened anew.
+_COMMITS_PER_CHECKPOINT = 50
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """An active file of a table; its rows have `offset_min <= log_offset <= offset_max`."""
+
+    path: Path
+    date: str  # of its partition, as in 2026-01-31
+    bytes: int
+    rows: int
+    offset_min: int
+    offset_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point that is on the disk itself: a Delta version, and the table's own offset in it."""
+
+    version: int
+    offset: int
+
+
+class Table:
+    """One table's open handle; `append`, `stamp` and `refresh` may be called from any thread."""
+
+    def __init__(self, path: Path, layout: Layout, handle: DeltaTable) -> None:
+        self.path = path
+        self.layout = layout
+        self.lock = threading.RLock()
+        self._handle: DeltaTable | None = handle
+        self._commits = 0
+        self._durable_version = -1
+        self._files: tuple[int, list[DataFile]] | None = None
+        self._adopt(handle)
+
+    @classmethod
+    def create(cls, path: Path, layout: Layout, *, offset: int, retention_us: int) -> Table:
+        """A new table that holds, by definition, everything below `offset`."""
+        with storage(f"creating table `{layout.name}`"):
+            handle = DeltaTable.create(
+                str(path),
+                layout.stored,
+                partition_by=layout.date,
+                configuration=_configuration(retention_us),
+                commit_properties=_stamped(offset),
+            )
+        return cls(path, layout, handle)
+
+    @classmethod
+    def open(cls, path: Path, layout: Layout) -> Table:
+        """An existing table, with the columns added that it lacks.
+
+        Raises: InputError if the layout's columns conflict with the table's.
+        """
+        with storage(f"opening table `{layout.name}`"):
+            handle = DeltaTable(str(path))
+            needed = evolution.changes(layout, stored_schema(handle))
+            evolution.apply(handle, needed)
+            return cls(path, layout, DeltaTable(str(path)))
+
+    @property
+    def version(self) -> int:
+        """The Delta version last seen."""
+        return self._version
+
+    def _adopt(self, handle: DeltaTable) -> None:
+        self._handle, self._version, self._commits = handle, handle.version(), 0
+        self.stored = stored_schema(handle)
+        # The table holds every row below this log offset.
+        self.offset = handle.transaction_version(APP_ID) or 0
+
+    def append(self, batches: Iterable[pa.RecordBatch], *, next_offset: int) -> None:
+        """Commit the rows that the table lacks; afterwards it holds everything below `next_offset`.
+
+        Rows ascend by `log_offset`. Nothing is committed where no row is new.
+        Raises: StorageFullError, after which the same call may be made again.
+        """
+        with self.lock:
+            self._reopen_if_lost()
+            fresh = [rows for batch in batches if (rows := _from(batch, self.offset)).num_rows]
+            if fresh:
+                self._commit(fresh, next_offset)
+
+    def stamp(self, offset: int) -> None:
+        """Commit that the table holds everything below `offset`, without rows."""
+        with self.lock:
+            self._reopen_if_lost()
+            if offset > self.offset:
+                self._commit([], offset)
+
+    def _commit(self, batches: Sequence[pa.RecordBatch], next_offset: int) -> None:
+        handle, self._handle = self._handle, None  # lost unless all goes well
+        assert handle is not None  # noqa: S101 - `_reopen_if_lost` came before
+        with storage(f"writing table `{self.layout.name}`"):
+            if batches:
+                self._write(handle, batches, next_offset)
+            else:
+                self._write_stamp(handle, next_offset)
+            self.offset, self._version = next_offset, handle.version()
+            self._handle = self._renewed(handle)
+
+    def _write(
+        self, handle: DeltaTable, batches: Sequence[pa.RecordBatch], next_offset: int
+    ) -> None:
+        rows = self.layout.pack(batches, self.stored)
+        write_deltalake(
+            handle,
+            rows,
+            mode="append",
+            writer_properties=packing(rows),
+            commit_properties=_stamped(next_offset),
+            post_commithook_properties=_NO_HOOKS,
+        )
+
+    def _write_stamp(self, handle: DeltaTable, offset: int) -> None:
+        handle.create_write_transaction(
+            [],
+            "append",
+            handle.schema(),
+            [self.layout.date],
+            commit_properties=_stamped(offset),
+            post_commithook_properties=_NO_HOOKS,
+        )
+        handle.update_incremental()
+
+    def _renewed(self, handle: DeltaTable) -> DeltaTable:
+        self._commits += 1
+        if self._commits < _COMMITS_PER_CHECKPOINT:
+            return handle
+        handle.create_checkpoint()
+        self._commits = 0
+        return DeltaTable(str(self.path))
+
+    def refresh(self) -> None:
+        """Open the handle anew, at the newest version."""
+        with self.lock:
+            self._handle = None
+            self._reopen_if_lost()
+
+    def _reopen_if_lost(self) -> None:
+        # After a failed commit nobody knows whether it was made: the table itself tells.
+        if self._handle is None:
+            with storage(f"opening table `{self.layout.name}`"):
+                self._adopt(DeltaTable(str(self.path)))
+
+    def sync(self) -> Mark:
+        """Make everything committed so far durable: files, log entries, and their folders."""
+        with self.lock:
+            self._reopen_if_lost()
+            mark = Mark(self._version, self.offset)
+        if mark.version > self._durable_version:
+            self._sync_between(self._durable_version, mark.version)
+            self._durable_version = mark.version
+        return mark
+
+    def _sync_between(self, after: int, until: int) -> None:
+        log = self.path / "_delta_log"
+        folders = {self.path, log}
+        for version, entry in commit_files(log):
+            if after < version <= until:
+                folders |= self._sync_commit(version, entry)
+        for version, file in checkpoint_files(log):
+            if after <= version <= until:
+                sync_file(file)
+        for folder in folders:
+            sync_folder(folder)
+
+    def _sync_commit(self, version: int, entry: Path) -> set[Path]:
+        commit = read_commit(version, entry)
+        added = [self.path / name for name in commit.added] if commit else []
+        for file in added:
+            with suppress(FileNotFoundError):  # replaced by compaction and deleted since
+                sync_file(file)
+        sync_file(entry)
+        return {file.parent for file in added}
+
+    def compact(self, *, partitions: Sequence[str], bytes_target: int) -> None:
+        """Merge the files smaller than `bytes_target` of the partitions; appends may go on."""
+        with storage(f"compacting table `{self.layout.name}`"):
+            DeltaTable(str(self.path)).optimize.compact(
+                partition_filters=[(self.layout.date, "in", list(partitions))],
+                target_size=bytes_target,
+                max_concurrent_tasks=1,
+                writer_properties=compact_packing(),
+                post_commithook_properties=_NO_HOOKS,
+            )
+        self.refresh()
+
+    def unused_files(self) -> list[Path]:
+        """Files in the table's folder that the table does not name."""
+        # Under the lock no append is under way, whose files would not be named yet.
+        with self.lock:
+            named = {file.path for file in self.files()}
+            return [f for f in self.path.glob(f"{self.layout.date}=*/*") if f not in named]
+
+    def files(self) -> list[DataFile]:
+        """The active files, as of the last commit."""
+        with self.lock:
+            self._reopen_if_lost()
+            if self._files is None or self._files[0] != self._version:
+                assert self._handle is not None  # noqa: S101 - reopened above
+                self._files = (self._version, active_files(self._handle, self.path))
+            return self._files[1]
+
+
+def stored_schema(handle: DeltaTable) -> pa.Schema:
+    """The schema of a table's snapshot."""
+    # `pa.schema` takes whatever speaks Arrow's C interface, which its stubs do not know.
+    return pa.schema(cast("Iterable[pa.Field[Any]]", handle.schema().to_arrow()))
+
+
+def active_files(handle: DeltaTable, root: Path) -> list[DataFile]:
+    """The files of a table's snapshot."""
+    actions = pa.table(handle.get_add_actions(flatten=True))
+    if actions.num_rows == 0:
+        return []
+    names = ("path", "size_bytes", "num_records", "min.log_offset", "max.log_offset")
+    columns = [actions.column(name).to_pylist() for name in names]
+    return [
+        DataFile(root / unquote(path), _date(path), *numbers)
+        for path, *numbers in zip(*columns, strict=True)
+    ]
+
+
+def _date(path: str) -> str:
+    return path.partition("=")[2].partition("/")[0]
+
+
+def _from(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+    offsets = batch.column("log_offset").to_numpy()
+    return batch.slice(int(np.searchsorted(offsets, offset)))
+
+
+def _stamped(offset: int) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(APP_ID, offset)])
+
+
+def _configuration(retention_us: int) -> dict[str, str]:
+    seconds = max(retention_us // 1_000_000, 1)
+    return {
+        # The only column that a feed prunes by; statistics of the others would swell the log.
+        "delta.dataSkippingStatsColumns": "log_offset",
+        "delta.logRetentionDuration": f"interval {seconds} seconds",
+        "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
+    }

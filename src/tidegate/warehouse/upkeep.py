@@ -1,0 +1,85 @@
+"""Upkeep of the tables: few files, small folders, whatever the size of the commits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tidegate.clock import Clock
+from tidegate.warehouse.repair import checkpoint_files, commit_files
+from tidegate.warehouse.table import DataFile, Table
+
+_STAMP_EVERY_US = 10_000_000
+# Files are merged in tiers, so that a row is written again a few times in its life, not each time.
+_TIERS_BYTES = (1 << 20, 16 << 20, 256 << 20)
+# A partition with fewer small files than this is left as it is.
+_WORTH_MERGING = 8
+
+
+class Upkeep:
+    """Stamps, compacts and sweeps tables; called by one thread at a time."""
+
+    def __init__(self, clock: Clock, *, compact_after: int, vacuum_after_us: int) -> None:
+        self._clock = clock
+        self._compact_after = compact_after
+        self._vacuum_after_us = vacuum_after_us
+        self._stamped_at: int | None = None
+        # When each file was first seen to be in no table; begins anew with the process.
+        self._unused_since: dict[Path, int] = {}
+
+    def stamp(self, tables: Iterable[Table], position: int) -> None:
+        """Bring the own offset of tables that fell behind up to `position`, now and then."""
+        now = self._clock.now()
+        if self._stamped_at is not None and now - self._stamped_at < _STAMP_EVERY_US:
+            return
+        for table in tables:
+            table.stamp(position)
+        self._stamped_at = now
+
+    def compact(self, tables: Iterable[Table]) -> None:
+        """Merge the small files of tables that have more than `compact_after` of them."""
+        for table in tables:
+            due = self._due(table.files())
+            if due is not None:
+                table.compact(partitions=due[1], bytes_target=due[0])
+
+    def _due(self, files: list[DataFile]) -> tuple[int, list[str]] | None:
+        for tier in _TIERS_BYTES:
+            # Two files below half a tier always merge into one.
+            small = Counter(f.date for f in files if f.bytes < tier // 2)
+            if small.total() <= self._compact_after:
+                continue
+            worth = min(_WORTH_MERGING, self._compact_after + 1)
+            dates = [date for date, count in small.items() if count >= worth]
+            if dates:
+                return tier, dates
+        return None
+
+    def sweep(self, tables: Iterable[Table]) -> None:
+        """Delete files unused for `vacuum_after`, and entries of the Delta log that old."""
+        now = self._clock.now()
+        unused = [file for table in tables for file in table.unused_files()]
+        self._unused_since = {f: self._unused_since.get(f, now) for f in unused}
+        for file, since in list(self._unused_since.items()):
+            if now - since >= self._vacuum_after_us:
+                file.unlink(missing_ok=True)
+                del self._unused_since[file]
+        for table in tables:
+            _sweep_log(table.path / "_delta_log", now - self._vacuum_after_us)
+
+
+def _sweep_log(log: Path, before_us: int) -> None:
+    """Delete what lies before the last but one Delta checkpoint and was written before a time.
+
+    One checkpoint more than needed is kept, with the entries after it, should the last be torn.
+    """
+    checkpoints = [version for version, _ in checkpoint_files(log)]
+    if len(checkpoints) < 2:
+        return
+    keep = checkpoints[-2]
+    old = [file for version, file in commit_files(log) if version <= keep]
+    old += [file for version, file in checkpoint_files(log) if version < keep]
+    for file in old:
+        if file.stat().st_mtime_ns // 1_000 < before_us:
+            file.unlink()

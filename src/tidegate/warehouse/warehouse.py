@@ -1,0 +1,207 @@
+"""The tables of a project, written exactly once and read by offset.
+
+How far the tables hold everything
+----------------------------------
+
+Each table's commits carry the table's own offset: it holds every row below that. A stretch in which
+a table has no rows is not committed to it, so its own offset falls behind though it lacks nothing.
+Therefore a *checkpoint* note says, now and then, "every table holds everything below X". After a
+start a table holds everything below `max(own offset, X)`, and `position` is the least of these:
+
+- A crash between the commits of one write leaves some tables ahead. `position` is that of the one
+  most behind; the engine replays from there, and each table skips what lies below its own offset.
+- The note is written after all tables of a write are committed and durable, so X never claims
+  what a table lacks. A note that is old, torn or lost only makes `position` smaller, thus the
+  replay longer; replayed rows are skipped. To keep even that replay short, `maintain` stamps the
+  tables that fell behind with a commit that carries the offset alone.
+- Power loss may tear what was committed after the note. Opening checks all versions beyond those
+  that the note lists as durable and cuts a table back to its last good version (`repair.py`); the
+  offset goes back with it. Should damage reach below the note, the note counts no more for that
+  table.
+- A table that joins later (a new window query) is created with `position` as its own offset: it
+  holds nothing older and is not asked for it. One that was away and returns is stamped the same
+  way; the note's list of tables tells which those are.
+
+`durable_position` is the least of the own offsets that are on the disk itself. It needs no note,
+so whatever it allows to be trimmed from the log is never asked for again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pyarrow as pa
+
+from tidegate.clock import Clock
+from tidegate.outcome import Outcome
+from tidegate.schema import Schema
+from tidegate.warehouse import checkpoint, opening
+from tidegate.warehouse.checkpoint import Checkpoint
+from tidegate.warehouse.faults import storage
+from tidegate.warehouse.feed import TableFeed
+from tidegate.warehouse.layout import layouts
+from tidegate.warehouse.table import Table
+from tidegate.warehouse.upkeep import Upkeep
+
+_WRITERS = 4
+
+
+class Warehouse:
+    """The tables of one project in one folder; one process at a time writes.
+
+    `write` is called by one thread; `maintain`, `sync` and the feeds may run beside it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        tables: Mapping[str, Table],
+        *,
+        position: int,
+        repairs: Sequence[str],
+        upkeep: Upkeep,
+    ) -> None:
+        self._root = root
+        self._tables = dict(tables)
+        self._position = position
+        self._durable = min(t.offset for t in tables.values())
+        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="warehouse")
+        self._maintaining = threading.RLock()
+        self._upkeep = upkeep
+        self.repairs = tuple(repairs)  # what opening had to mend, in words for the operator
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        schema: Schema,
+        windows: Mapping[str, pa.Schema],
+        clock: Clock,
+        compact_after: int = 64,
+        vacuum_after: int = 1_800_000_000,
+    ) -> Warehouse:
+        """The warehouse in folder `root`: tables created, widened or repaired as needed.
+
+        `compact_after` is the number of small files a table may have; files that compaction
+        replaced are deleted after `vacuum_after` microseconds, so a query may run that long.
+        Raises: InputError if columns conflict with a table's, StorageFullError, DamageError.
+        """
+        wanted = layouts(schema, windows)
+        with storage("opening the warehouse"):
+            root.mkdir(parents=True, exist_ok=True)
+            opened = opening.open_tables(root, wanted, retention_us=vacuum_after)
+        found = cls(
+            root,
+            opened.tables,
+            position=opened.position,
+            repairs=opened.repairs,
+            upkeep=Upkeep(clock, compact_after=compact_after, vacuum_after_us=vacuum_after),
+        )
+        # From here on the note lists every table, the newly joined too.
+        found.sync()
+        return found
+
+    @property
+    def position(self) -> int:
+        """The log offset below which every table holds everything; the engine replays from here."""
+        return self._position
+
+    @property
+    def durable_position(self) -> int:
+        """The same, as it would be after a loss of power: what lies below may leave the log."""
+        return self._durable
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables."""
+        return tuple(self._tables)
+
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Commit the rows of consecutive outcomes to all tables, each row exactly once.
+
+        What the tables hold already is skipped, so a replay may begin anywhere at or below
+        `position`. Raises: StorageFullError, after which the same or a later call that begins no
+        higher may be made; ValueError if outcomes leave a gap.
+        """
+        if not outcomes:
+            return
+        self._refuse_gap(outcomes)
+        end = outcomes[-1].next_offset
+        if end <= self._position:
+            return
+        self._commit(self._by_table(outcomes), end)
+        self._position = end
+
+    def _refuse_gap(self, outcomes: Sequence[Outcome]) -> None:
+        if outcomes[0].first_offset > self._position:
+            raise ValueError(
+                f"offsets {self._position} to {outcomes[0].first_offset} were left out: "
+                f"the tables hold everything below {self._position} only"
+            )
+        expected = outcomes[0].first_offset
+        for outcome in outcomes:
+            if outcome.first_offset != expected:
+                raise ValueError(f"outcomes must join: {expected} != {outcome.first_offset}")
+            expected = outcome.next_offset
+
+    def _by_table(self, outcomes: Sequence[Outcome]) -> dict[str, list[pa.RecordBatch]]:
+        rows: dict[str, list[pa.RecordBatch]] = {}
+        for outcome in outcomes:
+            for name, batch in outcome.tables().items():
+                if name not in self._tables:
+                    raise ValueError(f"there is no table for window query `{name}`")
+                if batch.num_rows:
+                    rows.setdefault(name, []).append(batch)
+        return rows
+
+    def _commit(self, rows: Mapping[str, list[pa.RecordBatch]], end: int) -> None:
+        jobs = [
+            self._pool.submit(self._tables[name].append, batches, next_offset=end)
+            for name, batches in rows.items()
+        ]
+        # All have come to an end before an error is raised: the caller may try again at once.
+        wait(jobs)
+        for job in jobs:
+            job.result()
+
+    def sync(self) -> int:
+        """Make everything written so far durable and note it; returns `durable_position`.
+
+        Costs about 0.2 ms for each file written since the last time. Raises: StorageFullError.
+        """
+        with self._maintaining, storage("making the tables durable"):
+            position = self._position  # taken first: by now the tables hold at least this
+            marks = {name: table.sync() for name, table in self._tables.items()}
+            versions = {name: mark.version for name, mark in marks.items()}
+            checkpoint.write(self._root, Checkpoint(position, versions))
+            self._durable = min(mark.offset for mark in marks.values())
+            return self._durable
+
+    def maintain(self) -> None:
+        """Keep files few and folders small; safe beside `write`, meant to be called every second.
+
+        Makes what was written durable; every ten seconds stamps the tables that fell behind;
+        compacts tables with more than `compact_after` small files; deletes files unused for
+        `vacuum_after` and old entries of the Delta log. Raises: StorageFullError.
+        """
+        with self._maintaining:
+            tables = self._tables.values()
+            self._upkeep.stamp(tables, self._position)
+            self._upkeep.compact(tables)
+            # Only what is durable may take the place of older files.
+            self.sync()
+            self._upkeep.sweep(tables)
+
+    def feed(self, table: str) -> TableFeed:
+        """The table's rows by log offset; KeyError for a table that there is not."""
+        return TableFeed(self._tables[table], lambda: self._position)
+
+    def close(self) -> None:
+        """Make everything durable and release what is held; closing twice is fine."""
+        with self._maintaining:
+            self._pool.shutdown()
+            self.sync()
