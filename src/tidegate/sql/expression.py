@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from sqlglot import expressions as exp
 
-from tidegate.schema import ColumnType, Schema
+from tidegate.errors import ProjectError
+from tidegate.schema import ColumnType, Kind, Schema
+from tidegate.sql.check import Checker, convert
+from tidegate.sql.evaluate import Evaluation
+from tidegate.sql.parse import DEPTH_MAX, Dialect, depth, parse_expression
 from tidegate.sql.source import SourceText
+from tidegate.sql.tree import COLUMN, Node
+from tidegate.sql.types import NULL, Type, as_column
 
 
 @dataclass(frozen=True)
@@ -41,5 +48,106 @@ class Evaluated:
     `errors` maps a row to why (`integer overflow in `a * b``); the value there is null.
     """
 
-    values: pa.Array
+    values: pa.Array[Any]
     errors: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression.
+
+    `type` is the type in which its values come out: NULL (`is_null`) as bigint, dates as
+    timestamps. `columns` are the columns it reads. `sql` is its canonical text: expressions over
+    one scope with the same text have the same value.
+    """
+
+    type: ColumnType
+    columns: frozenset[str]
+    sql: str
+    tree: Node
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the expression is NULL by its type, whatever the row."""
+        return self.tree.type == NULL
+
+
+def compile_expression(
+    source: SourceText, scope: Scope, *, expect: Kind | None = None
+) -> Expression:
+    """The expression of the text, checked against the scope.
+
+    `expect` asks for the kind of the result; NULL counts as any kind.
+    Raises: ProjectError with every mistake found, each with its place.
+
+    >>> scope = Scope({"price": ColumnType(Kind.DOUBLE)}, {})
+    >>> compile_expression(SourceText("Price > 5"), scope).sql
+    '"price" > 5'
+    """
+    return compile_node(parse_expression(source), source, scope, expect=expect)
+
+
+def compile_node(
+    node: exp.Expr, source: SourceText, scope: Scope, *, expect: Kind | None = None
+) -> Expression:
+    """The expression of a node that sqlglot parsed, in any dialect, from the source's text.
+
+    Raises: ProjectError with every mistake found, each with its place in the source.
+    """
+    if depth(node) > DEPTH_MAX:
+        raise ProjectError([source.problem(0, f"this is more than {DEPTH_MAX} levels deep")])
+    checker = Checker(source, scope.columns, scope.aliases)
+    tree = checker.check(node)
+    if tree is not None and expect is not None:
+        tree = _expected(tree, expect, checker, node)
+    column = None if tree is None else as_column(tree.type)
+    if tree is not None and column is None:
+        hint = "take epoch(…) of an interval; CAST a decimal to fewer digits"
+        checker.report(node, f"a value of type {tree.type} cannot be a result", hint=hint)
+    if checker.problems or tree is None or column is None:
+        raise ProjectError(checker.problems)
+    names = frozenset(str(n.value) for n in tree.walk() if n.op is COLUMN)
+    return Expression(column, names, _canonical(node, scope), tree)
+
+
+def _expected(tree: Node, expect: Kind, checker: Checker, node: exp.Expr) -> Node | None:
+    if tree.type == NULL and expect is not Kind.DECIMAL:
+        return convert(tree, Type.of(ColumnType(expect)))
+    column = as_column(tree.type)
+    if tree.type != NULL and (column is None or column.kind is not expect):
+        hint = "compare it with something" if expect is Kind.BOOLEAN else f"CAST(… AS {expect})"
+        checker.report(node, f"this is {tree.type}, but {expect} is needed", hint=hint)
+        return None
+    return tree
+
+
+def _canonical(node: exp.Expr, scope: Scope) -> str:
+    """The text with names resolved and quoted, keywords and spaces in one form."""
+    folded = {n.lower(): c for n, c in [*scope.aliases.items(), *((c, c) for c in scope.columns)]}
+
+    def resolved(part: exp.Expr) -> exp.Expr:
+        if not isinstance(part, exp.Column):
+            return part
+        name = part.name if part.name in scope.columns else folded.get(part.name.lower(), part.name)
+        return exp.column(exp.to_identifier(name, quoted=True))
+
+    return node.transform(resolved).sql(dialect=Dialect, comments=False)
+
+
+class ExpressionSet:
+    """Expressions evaluated together: what they share is computed once.
+
+    The plan is made when the set is built; `evaluate` may be called from one thread at a time.
+    """
+
+    def __init__(self, expressions: Sequence[Expression]) -> None:
+        self.expressions = tuple(expressions)
+        self._evaluation = Evaluation([(e.tree, e.type) for e in self.expressions])
+
+    def evaluate(self, batch: pa.RecordBatch) -> list[Evaluated]:
+        """The expressions' values for each row of the batch, in the expressions' order.
+
+        The batch has (at least) the columns read, in the Arrow types of `ColumnType.arrow`.
+        Never raises for what is in a row: such a value is null and told in `errors`.
+        """
+        return [Evaluated(values, errors) for values, errors in self._evaluation.run(batch)]

@@ -11,8 +11,7 @@ from tidegate.errors import Problem
 class SourceText:
     """SQL text that begins at `line`:`column` (from 1) of `file`.
 
-    `lines` are the lines of the whole file, for showing the place; `indent` is how many characters
-    each following line of the text is set in inside the file (TOML strings are not).
+    `lines` are the lines of the whole file, for showing the place.
     """
 
     text: str
@@ -28,7 +27,18 @@ class SourceText:
         line = self.line + row
         column = position - (before.rfind("\n") + 1) + 1 + (self.column - 1 if row == 0 else 0)
         shown = self.lines or ("",) * (self.line - 1) + tuple(
-            [" " * (self.column - 1) + t if i == 0 else t for i, t in enumerate(self.text.split("\n"))]
+            [
+                " " * (self.column - 1) + t if i == 0 else t
+                for i, t in enumerate(self.text.split("\n"))
+            ]
         )
         text = shown[line - 1] if line <= len(shown) else ""
         return Problem(self.file, line, column, message, hint, text)
+
+    def slice(self, start: int, end: int) -> SourceText:
+        """The part `text[start:end]`, still knowing where it stands in the file."""
+        row = self.text.count("\n", 0, start)
+        column = (
+            start - (self.text.rfind("\n", 0, start) + 1) + 1 + (self.column - 1 if row == 0 else 0)
+        )
+        return SourceText(self.text[start:end], self.file, self.line + row, column, self.lines)

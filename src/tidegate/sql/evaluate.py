@@ -1,0 +1,113 @@
+"""Runs a plan on batches: Arrow columns in, Arrow columns and the errors of rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any, TypeAlias
+
+import polars as pl
+import pyarrow as pa
+
+from tidegate.schema import ColumnType, Kind
+from tidegate.sql.functions.arithmetic import within
+from tidegate.sql.plan import Plan
+from tidegate.sql.tree import COLUMN, Fault, Lowered, Node
+from tidegate.sql.types import DIGITS_INT64, Name
+
+Result: TypeAlias = "tuple[pa.Array[Any], Mapping[int, str]]"
+
+_NOTHING: Mapping[int, str] = {}
+# Stands in for the columns of a batch when none is read: a frame needs one to have rows.
+_ROWS = "#rows"
+
+
+class Evaluation:
+    """A plan for several trees, each with the column type in which its values go out."""
+
+    def __init__(self, outputs: Sequence[tuple[Node, ColumnType]]) -> None:
+        trees = [tree for tree, _ in outputs]
+        self._types = [type_ for _, type_ in outputs]
+        self._columns = sorted({str(n.value) for t in trees for n in t.walk() if n.op is COLUMN})
+        plan = Plan(trees)
+        lowered = [_outgoing(plan.lower(tree), tree, plan) for tree in trees]
+        self._stages = plan.stages
+        self._faults = {i: low.faults for i, low in enumerate(lowered) if low.faults}
+        self._select = [low.value.alias(f"v{i}") for i, low in enumerate(lowered)]
+        self._select += [
+            reduce(or_, [f.condition for f in faults]).alias(f"e{i}")
+            for i, faults in self._faults.items()
+        ]
+
+    def run(self, batch: pa.RecordBatch) -> list[Result]:
+        """Values and errors of each tree, in order."""
+        if not self._types:
+            return []
+        frame = self._frame(batch)
+        values = _computed(frame, self._stages, self._select)
+        failed = self._failed(frame, values)
+        columns = values.select(f"v{i}" for i in range(len(self._types))).to_arrow()
+        return [
+            (_arrow(columns.column(i), type_, batch.num_rows), failed.get(i, _NOTHING))
+            for i, type_ in enumerate(self._types)
+        ]
+
+    def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
+        if not self._columns:
+            return pl.DataFrame({_ROWS: pl.zeros(batch.num_rows, pl.Int8, eager=True)})
+        frame = pl.from_arrow(batch.select(self._columns))
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a batch becomes a frame
+        return frame
+
+    def _failed(self, frame: pl.DataFrame, values: pl.DataFrame) -> dict[int, Mapping[int, str]]:
+        failing = {i: values[f"e{i}"] for i in self._faults}
+        failing = {i: flags for i, flags in failing.items() if flags.any()}
+        if not failing:
+            return {}
+        # Only now, and only for the rows concerned, is the sentence worked out.
+        return {i: self._sentences(i, flags, frame) for i, flags in failing.items()}
+
+    def _sentences(self, index: int, flags: pl.Series, frame: pl.DataFrame) -> Mapping[int, str]:
+        rows = flags.arg_true()
+        told = pl.coalesce([_told(fault) for fault in self._faults[index]]).alias("told")
+        sentences = _computed(frame[rows], self._stages, [told])["told"]
+        return dict(zip(rows.to_list(), sentences.to_list(), strict=True))
+
+
+def _told(fault: Fault) -> pl.Expr:
+    return pl.when(fault.condition).then(pl.lit(fault.sentence))
+
+
+def _computed(
+    frame: pl.DataFrame, stages: Sequence[Sequence[pl.Expr]], select: Sequence[pl.Expr]
+) -> pl.DataFrame:
+    # The last step adds columns too, rather than selecting: literals then have the frame's height.
+    lazy = frame.lazy()
+    for stage in stages:
+        lazy = lazy.with_columns(stage)
+    return lazy.with_columns(select).collect(optimizations=pl.QueryOptFlags.none())
+
+
+def _outgoing(lowered: Lowered, tree: Node, plan: Plan) -> Lowered:
+    """The value as it leaves; a decimal beyond 18 digits becomes an error of its row."""
+    if tree.type.name is not Name.DECIMAL:
+        return lowered
+    lowered = plan.share(lowered)
+    fits = within(lowered.value, 10**DIGITS_INT64 - 1)
+    faults = lowered.faults
+    if tree.type.precision > DIGITS_INT64:
+        sentence = f"more than {DIGITS_INT64} digits in `{tree.text}`"
+        faults = (*faults, Fault(~fits.fill_null(value=True), sentence))
+    value = pl.when(fits).then(lowered.value).cast(pl.Decimal(38, 0))
+    return Lowered(value, lowered.level, faults)
+
+
+def _arrow(column: pa.ChunkedArray[Any], type_: ColumnType, rows: int) -> pa.Array[Any]:
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.array([], array.type)
+    if type_.kind is Kind.DECIMAL:
+        # The whole number is the value scaled: the same bytes under the declared type.
+        return pa.Array.from_buffers(type_.arrow, rows, array.buffers(), offset=array.offset)
+    return array if array.type == type_.arrow else array.cast(type_.arrow)

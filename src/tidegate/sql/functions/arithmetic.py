@@ -1,0 +1,242 @@
+"""The operators + - * / // % and the sign, on numbers.
+
+Whole numbers and decimals are computed wide enough not to wrap, then held to their type: what does
+not fit becomes null, which the plan reports as an error of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import add, mul, sub
+
+import numpy as np
+import polars as pl
+
+from tidegate.sql.functions.signature import Function, Resolve, Signature, first_of
+from tidegate.sql.tree import Node, Operation
+from tidegate.sql.types import (
+    BIGINT,
+    DIGITS_INT64,
+    DIGITS_MAX,
+    DOUBLE,
+    INTEGER,
+    NULL,
+    NUMERIC,
+    WHOLE,
+    Name,
+    Type,
+    as_decimal,
+    common,
+    decimal,
+)
+
+Combine = Callable[[pl.Expr, pl.Expr], pl.Expr]
+
+_INTEGER_MAX = 2**31 - 1
+
+
+def held(value: pl.Expr, type_: Type) -> pl.Expr:
+    """The exact value where it fits the whole-number or decimal type, null elsewhere.
+
+    `value` is Int128 for bigint and decimals, Int64 for integer.
+    """
+    match type_.name:
+        case Name.BIGINT:
+            return value.cast(pl.Int64, strict=False)
+        case Name.INTEGER:
+            inside = value.is_between(-_INTEGER_MAX - 1, _INTEGER_MAX)
+            return pl.when(inside).then(value)
+        case _:
+            return pl.when(within(value, 10**type_.precision - 1)).then(value)
+
+
+def within(value: pl.Expr, limit: int) -> pl.Expr:
+    """Whether the Int128 lies in -limit … limit."""
+    return value.is_between(pl.lit(-limit, dtype=pl.Int128), pl.lit(limit, dtype=pl.Int128))
+
+
+def wide(value: pl.Expr, type_: Type) -> pl.Expr:
+    """The value in a Polars type in which one + - * of this type cannot wrap."""
+    return value.cast(pl.Int128) if type_ == BIGINT else value
+
+
+def _exact(combine: Combine) -> Callable[[Node, Sequence[pl.Expr]], pl.Expr]:
+    def build(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+        left, right = args
+        return held(combine(wide(left, node.type), wide(right, node.type)), node.type)
+
+    return build
+
+
+def _direct(combine: Combine) -> Callable[[Node, Sequence[pl.Expr]], pl.Expr]:
+    return lambda _, args: combine(args[0], args[1])
+
+
+def _multiply_decimals(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    left, right = args
+    product = held(left * right, node.type)
+    digits = sum(arg.type.precision for arg in node.args)
+    if digits <= DIGITS_MAX:
+        return product
+    # Beyond 38 digits Int128 may wrap; well below that a double tells that it will.
+    estimate = (left.cast(pl.Float64) * right.cast(pl.Float64)).abs()
+    return pl.when(estimate < 1.2 * 10.0**DIGITS_MAX).then(product)
+
+
+def _negate(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    value = args[0]
+    if node.type == BIGINT:
+        return pl.when(value != -(2**63)).then(-value)
+    return held(0 - value, node.type)
+
+
+def quotient(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    """The whole quotient rounded toward zero; null for division by zero."""
+    return pl.when(right != 0).then(left.truncdiv(right))
+
+
+def remainder(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    """The remainder with the sign of the dividend; null for division by zero."""
+    return left - quotient(left, right) * right
+
+
+def _divide_whole(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    left, right = args
+    lowest = -(2**63) if node.type == BIGINT else -(2**31)
+    return pl.when((right != -1) | (left != lowest)).then(quotient(left, right))
+
+
+def divided(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    """The correctly rounded quotient of doubles."""
+    # Polars multiplies by the reciprocal when the divisor is one value for many rows, which is off
+    # by a bit and would depend on the size of the batch. This makes it a value for each row.
+    return left / pl.when(left.is_not_null()).then(right)
+
+
+def _remain_double(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    # NumPy's fmod is C's, as DuckDB's: exact, with the sign of the dividend.
+    return pl.map_batches(args, lambda s: _fmod(*s), return_dtype=pl.Float64(), is_elementwise=True)
+
+
+def _fmod(left: pl.Series, right: pl.Series) -> pl.Series:
+    known = left.is_not_null() & right.is_not_null()
+    with np.errstate(invalid="ignore"):
+        found = np.fmod(left.fill_null(0.0).to_numpy(), right.fill_null(1.0).to_numpy())
+    values = pl.Series(left.name, found)
+    return values if known.all() else values.zip_with(known, pl.Series([None], dtype=pl.Float64))
+
+
+ADD_DOUBLE = Operation("add.double", _direct(add), once=True)
+SUB_DOUBLE = Operation("sub.double", _direct(sub), once=True)
+MUL_DOUBLE = Operation("mul.double", _direct(mul), once=True)
+DIV_DOUBLE = Operation("div.double", lambda _, a: divided(a[0], a[1]))
+ADD_WHOLE = Operation("add.whole", _exact(add), fault="integer overflow")
+SUB_WHOLE = Operation("sub.whole", _exact(sub), fault="integer overflow")
+MUL_WHOLE = Operation("mul.whole", _exact(mul), fault="integer overflow")
+ADD_DECIMAL = Operation("add.decimal", _exact(add), fault="decimal overflow")
+SUB_DECIMAL = Operation("sub.decimal", _exact(sub), fault="decimal overflow")
+MUL_DECIMAL = Operation("mul.decimal", _multiply_decimals, fault="decimal overflow")
+DIVIDE_WHOLE = Operation("intdiv.whole", _divide_whole, fault="division by zero or overflow")
+DIVIDE_DOUBLE = Operation(
+    "intdiv.double",
+    lambda _, a: pl.when(a[1] != 0.0).then(divided(a[0], a[1])),
+    fault="division by zero",
+)
+REMAIN_EXACT = Operation("mod.exact", lambda _, a: remainder(a[0], a[1]), fault="division by zero")
+REMAIN_DOUBLE = Operation("mod.double", _remain_double)
+NEGATE_EXACT = Operation("neg.exact", _negate, fault="overflow")
+NEGATE_DOUBLE = Operation("neg.double", lambda _, a: -a[0], once=True)
+
+
+def _numbers(types: Sequence[Type], count: int = 2) -> bool:
+    return len(types) == count and all(t.name in NUMERIC or t == NULL for t in types)
+
+
+def _shared(types: Sequence[Type]) -> Type | None:
+    """The common type of numbers; NULL alone counts as bigint, as in DuckDB."""
+    shared = common(types[0], types[1])
+    return BIGINT if shared == NULL else shared
+
+
+def _whole(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        shared = _shared(types) if _numbers(types) else None
+        if shared is None or shared.name not in WHOLE:
+            return None
+        return Signature((shared, shared), shared, by)
+
+    return resolve
+
+
+def _doubles(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        return Signature((DOUBLE, DOUBLE), DOUBLE, by) if _numbers(types) else None
+
+    return resolve
+
+
+def _any_double(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        return _doubles(by)(types) if DOUBLE in types else None
+
+    return resolve
+
+
+def _sum(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        shared = _shared(types) if _numbers(types) else None
+        if shared is None or shared.name is not Name.DECIMAL:
+            return None
+        result = decimal(shared.precision + 1, shared.scale)
+        param = decimal(result.precision, shared.scale)
+        return Signature((param, param), result, by)
+
+    return resolve
+
+
+def _product(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        if not _numbers(types) or DOUBLE in types:
+            return None
+        left, right = (as_decimal(t if t != NULL else INTEGER) for t in types)
+        digits = left.precision + right.precision
+        # As DuckDB: a product stays within 18 digits as long as its factors do.
+        if max(left.precision, right.precision) <= DIGITS_INT64:
+            digits = min(digits, DIGITS_INT64)
+        scale = left.scale + right.scale
+        if scale > DIGITS_MAX:
+            return None
+        return Signature((left, right), decimal(max(digits, scale), scale), by)
+
+    return resolve
+
+
+def _remainder(by: Operation) -> Resolve:
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        shared = _shared(types) if _numbers(types) else None
+        return None if shared is None else Signature((shared, shared), shared, by)
+
+    return resolve
+
+
+def _sign(types: Sequence[Type]) -> Signature | None:
+    if not _numbers(types, 1):
+        return None
+    type_ = BIGINT if types[0] == NULL else types[0]
+    return Signature((type_,), type_, NEGATE_DOUBLE if type_ == DOUBLE else NEGATE_EXACT)
+
+
+PLUS = first_of(_any_double(ADD_DOUBLE), _whole(ADD_WHOLE), _sum(ADD_DECIMAL))
+MINUS = first_of(_any_double(SUB_DOUBLE), _whole(SUB_WHOLE), _sum(SUB_DECIMAL))
+TIMES = first_of(_any_double(MUL_DOUBLE), _whole(MUL_WHOLE), _product(MUL_DECIMAL))
+MODULO = first_of(_any_double(REMAIN_DOUBLE), _remainder(REMAIN_EXACT))
+
+OPERATORS = (
+    Function("+", "number + number", PLUS),
+    Function("-", "number - number", MINUS),
+    Function("*", "number * number", TIMES),
+    Function("/", "number / number", _doubles(DIV_DOUBLE)),
+    Function("//", "number // number", first_of(_whole(DIVIDE_WHOLE), _doubles(DIVIDE_DOUBLE))),
+    Function("%", "number % number", MODULO),
+    Function("negate", "- number", _sign),
+)

@@ -1,0 +1,146 @@
+"""Comparison, three-valued logic, and the forms that choose between values.
+
+A part of AND, OR, CASE or COALESCE that does not decide the result in a row cannot fail that row:
+`false AND error` is false, in either order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import and_, eq, ge, gt, le, lt, ne, or_
+
+import polars as pl
+
+from tidegate.sql.functions.signature import Function, Resolve, Signature, fits, mixed
+from tidegate.sql.plan import combined, narrowed
+from tidegate.sql.tree import Fault, Lowered, Node, Operation
+from tidegate.sql.types import BOOLEAN, Type, common, common_of
+
+
+def _compared(symbol: str, compare: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Function:
+    # Polars orders doubles as DuckDB does: NaN equals NaN and is greatest, -0.0 equals 0.0.
+    by = Operation(symbol, lambda _, a: compare(a[0], a[1]), once=True)
+    return Function(symbol, f"value {symbol} value", mixed(by, gives=BOOLEAN, least=2))
+
+
+COMPARISONS = tuple(
+    _compared(symbol, compare)
+    for symbol, compare in (("=", eq), ("<>", ne), ("<", lt), ("<=", le), (">", gt), (">=", ge))
+)
+SAME = Operation("same", lambda _, a: a[0].eq_missing(a[1]), once=True)
+DIFFERENT = Operation("different", lambda _, a: a[0].ne_missing(a[1]), once=True)
+IS_NULL = Operation("is null", lambda _, a: a[0].is_null(), once=True)
+NOT = Operation("not", lambda _, a: ~a[0], once=True)
+IS_TRUE = Operation("is true", lambda _, a: a[0].fill_null(value=False), once=True)
+IS_FALSE = Operation("is false", lambda _, a: ~a[0].fill_null(value=True), once=True)
+
+
+def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Operation:
+    """AND (decided by false) or OR (decided by true) of any number of parts."""
+
+    def control(_: Node, args: Sequence[Lowered]) -> Lowered:
+        whole = combined(reduce(join, [a.value for a in args]), args)
+        faults: list[Fault] = []
+        for arg in args:
+            # A part with a fault is null itself, so only the others can decide.
+            decided = [_is(o.value, decides) for o in args if o is not arg]
+            faults += narrowed(arg.faults, ~reduce(or_, decided, pl.lit(value=False)))
+        return _unless(whole, tuple(faults))
+
+    return Operation("and" if not decides else "or", control=control)
+
+
+def _is(value: pl.Expr, wanted: bool) -> pl.Expr:  # noqa: FBT001 - the value compared with
+    return (value if wanted else ~value).fill_null(value=False)
+
+
+def _unless(lowered: Lowered, faults: tuple[Fault, ...]) -> Lowered:
+    return Lowered(lowered.value, lowered.level, faults)
+
+
+AND = _joined(and_, decides=False)
+OR = _joined(or_, decides=True)
+
+
+def _case(_: Node, args: Sequence[Lowered]) -> Lowered:
+    """Arguments: condition, value, condition, value, …, the value of ELSE."""
+    conditions, values = args[:-1:2], [*args[1::2], args[-1]]
+    faults: list[Fault] = []
+    earlier, spoiled = pl.lit(value=False), pl.lit(value=False)
+    for condition, value in zip([*conditions, None], values, strict=True):
+        open_ = ~(earlier | spoiled)
+        if condition is None:
+            faults += narrowed(value.faults, open_)
+            break
+        here = condition.value.fill_null(value=False)
+        faults += narrowed(condition.faults, open_) + narrowed(value.faults, open_ & here)
+        spoiled = reduce(or_, [f.condition for f in condition.faults], spoiled)
+        earlier = earlier | here
+    chosen = values[-1].value
+    for condition, value in reversed(list(zip(conditions, values[:-1], strict=True))):
+        chosen = pl.when(condition.value).then(value.value).otherwise(chosen)
+    chosen = _null_where(chosen, faults)
+    return _unless(combined(chosen, args), tuple(faults))
+
+
+def _coalesce(_: Node, args: Sequence[Lowered]) -> Lowered:
+    faults: list[Fault] = []
+    found, spoiled = pl.lit(value=False), pl.lit(value=False)
+    for arg in args:
+        faults += narrowed(arg.faults, ~(found | spoiled))
+        spoiled = reduce(or_, [f.condition for f in arg.faults], spoiled)
+        found = found | arg.value.is_not_null()
+    value = _null_where(pl.coalesce([a.value for a in args]), faults)
+    return _unless(combined(value, args), tuple(faults))
+
+
+def _null_where(value: pl.Expr, faults: Sequence[Fault]) -> pl.Expr:
+    if not faults:
+        return value
+    return pl.when(~reduce(or_, [f.condition for f in faults])).then(value)
+
+
+CASE = Operation("case", control=_case)
+COALESCE = Operation("coalesce", control=_coalesce)
+
+
+def joined(by: Operation) -> Resolve:
+    """A resolver for AND, OR: any number of booleans."""
+
+    def resolve(types: Sequence[Type]) -> Signature | None:
+        if not all(fits(t, BOOLEAN) for t in types):
+            return None
+        return Signature((BOOLEAN,) * len(types), BOOLEAN, by)
+
+    return resolve
+
+
+def case_signature(types: Sequence[Type]) -> Signature | None:
+    """The signature of CASE for condition, value, …, ELSE value."""
+    shared = common_of([*types[1::2], types[-1]])
+    if shared is None:
+        return None
+    params = [BOOLEAN, shared] * (len(types) // 2) + [shared]
+    return Signature(tuple(params), shared, CASE)
+
+
+def null_if(types: Sequence[Type]) -> Signature | None:
+    """The signature of `=` for NULLIF, whose result keeps the type of the first value."""
+    if len(types) != 2:
+        return None
+    shared = common(types[0], types[1])
+    return None if shared is None else Signature((shared, shared), BOOLEAN, SAME)
+
+
+FORMS = (
+    Function("and", "condition AND condition", joined(AND)),
+    Function("or", "condition OR condition", joined(OR)),
+    Function("case", "CASE WHEN condition THEN value ELSE value END", case_signature),
+    Function("coalesce", "coalesce(value, …)", mixed(COALESCE)),
+    Function("ifnull", "ifnull(value, value)", mixed(COALESCE, least=2)),
+    Function("is same", "value IS NOT DISTINCT FROM value", mixed(SAME, gives=BOOLEAN, least=2)),
+    Function(
+        "is different", "value IS DISTINCT FROM value", mixed(DIFFERENT, gives=BOOLEAN, least=2)
+    ),
+)
