@@ -23,13 +23,13 @@ class Place:
 
 
 def places(text: str) -> dict[Path, Place]:
-    r"""The place of each table, key and list element of a TOML text.
+    """The place of each table, key and list element of a TOML text.
 
     A path leads from the top: names of keys, numbers (from 0) of list elements. The text must be
-    one that tomllib takes, with `\\n` for line ends; else the outcome means nothing.
+    one that tomllib takes, without carriage returns; else the outcome means nothing.
 
-    >>> places('[[rule]]\\nname = "a"')[("rule", 0, "name")]
-    Place(key=9, value=16, origins=(17, 18))
+    >>> places('[stream] # one\\nid = "a"')[("stream", "id")]
+    Place(key=15, value=20, origins=(21, 22))
     """
     scanner = _Scanner(text)
     scanner.document()

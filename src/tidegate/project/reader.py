@@ -140,7 +140,8 @@ class Reader:
             except Refused as refused:
                 self._refusals(here, refused.parts)
         elif each.is_required and not is_meant:
-            self.refuse(here, f"`{each.key}` is missing", hint=f"{each.key}: {each.sentence}")
+            message = f"`{each.key}` is missing in {_table_name(path)}"
+            self.refuse(here, message, hint=each.sentence[:1].lower() + each.sentence[1:-1])
 
     def _refusals(self, path: Path, refusals: Iterable[Refused]) -> None:
         for r in refusals:
@@ -149,3 +150,9 @@ class Reader:
             self.refuse(
                 here, f"`{name}` {r.message}", hint=r.hint, at_key=r.at_key, position=r.position
             )
+
+
+def _table_name(path: Path) -> str:
+    if isinstance(path[-1], int):
+        return f"`[[{path[-2]}]]`"
+    return f"`[{'.'.join(str(step) for step in path)}]`"

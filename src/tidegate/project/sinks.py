@@ -31,6 +31,7 @@ _HOLE = re.compile(r"\{([^{}]*)\}")
 _SECRET = re.compile(
     r"pass|secret|token|credential|connection_string|(?:^|_)(?:key|sas)$", re.IGNORECASE
 )
+_DEPTH_MAX = 8
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -113,11 +114,13 @@ class Options:
         return value
 
 
-def _paths(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _paths(table: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, ...]]:
     for name, value in table.items():
         yield (name,)
         if isinstance(value, dict):
-            yield from ((name, *rest) for rest in _paths(value))
+            if depth == _DEPTH_MAX:
+                raise Refused("is nested too deeply")
+            yield from ((name, *rest) for rest in _paths(value, depth + 1))
 
 
 @dataclass(frozen=True, slots=True)

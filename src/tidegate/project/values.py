@@ -106,9 +106,16 @@ def shown(value: object) -> str:
         return f"the {name} `{str(value).lower()}`"
     if isinstance(value, dict | list):
         return f"a {name}"
-    text = f'"{value}"' if isinstance(value, str) else f"{value}"
+    text = f'"{value}"' if isinstance(value, str) else digits(value)
     text = "".join(c if c.isprintable() else "·" for c in text)
     return f"the {name} `{text if len(text) <= 40 else text[:37] + '…'}`"
+
+
+def digits(value: object) -> str:
+    """A number as text; of one too long for that only its length."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"{'-' if value < 0 else ''}2^{value.bit_length() - 1}…"
+    return f"{value}"
 
 
 def _text_of(value: object, expected: str, hint: str | None = None) -> str:
@@ -152,7 +159,7 @@ class Integer:
         """The number itself."""
         if not isinstance(value, int) or isinstance(value, bool):
             raise Refused(f"must be a whole number, not {shown(value)}")
-        _within(value, self.low, self.high, self.bounds, f"`{value}`")
+        _within(value, self.low, self.high, self.bounds, f"`{digits(value)}`")
         return value
 
 
@@ -180,7 +187,7 @@ class Number:
             number = math.inf
         if not math.isfinite(number):
             raise Refused(f"must be a finite number, not {shown(value)}")
-        _within(number, self.low, self.high, self.bounds, f"`{value}`")
+        _within(number, self.low, self.high, self.bounds, f"`{digits(value)}`")
         return number
 
 
@@ -261,6 +268,8 @@ class Text:
         text = _text_of(value, "text")
         if not text.strip():
             raise Refused("must not be empty")
+        if re.search(r"[\x00-\x1f\x7f]", text):
+            raise Refused("must be one line of text", hint="it holds a control character")
         return text
 
 
