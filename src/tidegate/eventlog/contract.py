@@ -24,7 +24,7 @@ unknown outcome, so its sender repeats it and the engine drops what it has seen 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -59,6 +59,16 @@ class Entry:
         return self.first_offset + len(self.records)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Append:
+    """What one entry is made from; the log gives it its offset."""
+
+    records: Records
+    source: str
+    ingest_time: int
+    kind: EntryKind = EntryKind.EVENTS
+
+
 class EventLog(Protocol):
     """An append-only sequence of records; see the module for words and promises."""
 
@@ -80,24 +90,39 @@ class EventLog(Protocol):
     ) -> int:
         """Write the records and return the offset of the first, once they are durable.
 
-        Raises: ValueError if there is no record; StorageFullError if nothing was written.
+        Raises: ValueError if there is no record, if the bounds do not fit the payload, or if the
+        log is closed; StorageFullError if nothing was written; LockedError if another process
+        kept the log too long; DamageError if the end of the log cannot be trusted.
+        """
+
+    def append_many(self, entries: Sequence[Append]) -> list[int]:
+        """Write several entries in one commit and return the first offset of each.
+
+        They become durable together or not at all. Raises: as `append`.
         """
 
     def read(self, offset: int, *, bytes_max: int = 16 << 20) -> list[Entry]:
         """The entries from the one holding `offset` on, at least one if there is any.
 
-        Stops before payloads exceed `bytes_max` together. Empty at the end of the log.
-        Raises: DamageError; ValueError if `offset` was trimmed or lies beyond the end.
+        Stops before payloads exceed `bytes_max` together, and before damage: what is whole is
+        handed out first, the next call raises. Empty at the end of the log.
+        Raises: DamageError if the entry holding `offset` cannot be read, with the lowest offset
+        of the damage; ValueError if `offset` was trimmed or lies beyond the end.
         """
 
     def follow(self, offset: int, *, timeout_seconds: float) -> bool:
-        """Wait until a record at `offset` is there; False when the time runs out."""
+        """Wait until a record at `offset` is there; False when time runs out or the log closes."""
 
     def positions(self) -> Mapping[str, int]:
         """The position of each consumer, by name."""
 
     def set_position(self, consumer: str, offset: int) -> None:
-        """Declare that `consumer` needs nothing before `offset`; it may only grow."""
+        """Declare that `consumer` needs nothing before `offset`.
+
+        A position only grows: a smaller offset changes nothing. It may be called after every
+        batch; a position set just before a crash can be lost, which only holds `trim` back.
+        Raises: ValueError if `offset` lies beyond the end.
+        """
 
     def forget(self, consumer: str) -> None:
         """Remove a consumer that is gone for good, so that it holds nothing back."""
@@ -105,7 +130,8 @@ class EventLog(Protocol):
     def trim(self, *, before_time: int) -> int:
         """Remove entries older than `before_time` (ingest time) that every consumer has passed.
 
-        Without any consumer nothing is removed. Returns the new first offset.
+        Without any consumer nothing is removed, nor what a consumer has not durably passed, nor
+        anything behind an entry that has to stay: no gap appears. Returns the new first offset.
         """
 
     def verify(self) -> Iterator[DamagedEntry]:

@@ -1,0 +1,127 @@
+"""Entries as rows of the log's table and back, under a checksum of every field."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.errors import DamageError
+from tidegate.eventlog.contract import Append, Entry, EntryKind
+from tidegate.records import Bounds, Records
+
+# A blob of SQLite holds at most 1 GB; far below it, one entry should never fill the memory.
+PAYLOAD_BYTES_MAX = 256 << 20
+
+Row = tuple[int, int, str, str, int, bytes, bytes, int]
+
+_HEAD = struct.Struct("<qqqqqq")
+_PLACED = struct.Struct("<qI")
+_INT64_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An entry ready to be written, all but its offset."""
+
+    count: int
+    kind: str
+    source: str
+    ingest_time: int
+    bounds: bytes
+    payload: bytes
+    checksum: int
+
+    def row(self, first_offset: int) -> Row:
+        """The row at this offset; the offset goes into the checksum as well."""
+        checksum = _placed(first_offset, self.checksum)
+        head = (first_offset, self.count, self.kind, self.source, self.ingest_time)
+        return (*head, self.bounds, self.payload, checksum)
+
+
+def pack(entry: Append) -> Packed:
+    """The entry checked, packed and summed.
+
+    Raises: ValueError if the records do not fit their payload or a field cannot be stored.
+    """
+    records = entry.records
+    _check(records, entry.ingest_time)
+    kind, source = entry.kind.value, entry.source
+    bounds = pack_bounds(records.starts, records.ends)
+    payload = bytes(records.payload)
+    fields = (len(records), kind.encode(), source.encode(), entry.ingest_time, bounds, payload)
+    return Packed(len(records), kind, source, entry.ingest_time, bounds, payload, _summed(*fields))
+
+
+def unpack(row: tuple[object, ...]) -> Entry:
+    """The entry of a row read with texts as bytes.
+
+    Raises: DamageError with the row's offset if the checksum does not match.
+    """
+    first_offset, count, kind, source, ingest_time, bounds, payload, checksum = row
+    match first_offset, count, ingest_time, kind, source, bounds, payload:
+        case (
+            int() as first,
+            int() as n,
+            int() as time,
+            bytes() as kind_,
+            bytes() as source_,
+            bytes() as bounds_,
+            bytes() as block,
+        ) if _placed(first, _summed(n, kind_, source_, time, bounds_, block)) == checksum:
+            records = Records(block, *unpack_bounds(bounds_, n))
+            return Entry(first, EntryKind(kind_.decode()), source_.decode(), time, records)
+    offset = first_offset if isinstance(first_offset, int) else None
+    raise DamageError(f"the entry at offset {offset} does not match its checksum", offset=offset)
+
+
+def pack_bounds(starts: Bounds, ends: Bounds) -> bytes:
+    """Bounds as little-endian uint32.
+
+    Only the lengths where each record begins one byte after the one before, as lines do; else all
+    starts, then all ends. Which of the two it is shows in the size.
+    """
+    if starts[0] == 0 and bool(np.all(starts[1:] == ends[:-1] + 1)):
+        return (ends - starts).astype("<u4").tobytes()
+    return np.concatenate((starts, ends)).astype("<u4").tobytes()
+
+
+def unpack_bounds(packed: bytes, count: int) -> tuple[Bounds, Bounds]:
+    """Starts and ends as int64, each of shape (count,)."""
+    values = np.frombuffer(packed, "<u4").astype(np.int64)
+    if len(values) == 2 * count:
+        return values[:count], values[count:]
+    ends = np.cumsum(values + 1) - 1
+    return ends - values, ends
+
+
+def _check(records: Records, ingest_time: int) -> None:
+    starts, ends = np.asarray(records.starts), np.asarray(records.ends)
+    if len(starts) == 0:
+        raise ValueError("an entry needs at least one record")
+    if len(records.payload) > PAYLOAD_BYTES_MAX:
+        raise ValueError(
+            f"{len(records.payload)} bytes; an entry holds {PAYLOAD_BYTES_MAX} at most"
+        )
+    inside = starts[0] >= 0 and ends[-1] <= len(records.payload) and len(starts) == len(ends)
+    if not (inside and bool(np.all(starts <= ends) and np.all(ends[:-1] <= starts[1:]))):
+        raise ValueError("the bounds do not ascend within the payload")
+    if not -_INT64_MAX <= ingest_time <= _INT64_MAX:
+        raise ValueError(f"ingest time {ingest_time} is not an int64 of microseconds")
+
+
+def _summed(
+    count: int, kind: bytes, source: bytes, ingest_time: int, bounds: bytes, payload: bytes
+) -> int:
+    # The lengths are summed too, so that no byte can move from one field into the next.
+    lengths = (len(kind), len(source), len(bounds), len(payload))
+    checksum = zlib.crc32(_HEAD.pack(count, ingest_time, *lengths))
+    for field in (kind, source, bounds, payload):
+        checksum = zlib.crc32(field, checksum)
+    return checksum
+
+
+def _placed(first_offset: int, checksum: int) -> int:
+    return zlib.crc32(_PLACED.pack(first_offset, checksum))
