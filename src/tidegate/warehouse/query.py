@@ -1,0 +1,226 @@
+"""SQL over the tables, in DuckDB, from any process while the server writes.
+
+The query sees the tables as of when it began. It can read them and nothing else: no other file, no
+network, no setting, and it can write nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+from deltalake import DeltaTable
+
+from tidegate.errors import InputError, QueryError
+from tidegate.warehouse.faults import storage
+from tidegate.warehouse.layout import shown_type
+from tidegate.warehouse.table import DataFile, active_files, stored_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_TYPE = duckdb.StatementType
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table as it stands: its rows, its active files and their size in bytes."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Snapshot:
+    schema: pa.Schema  # as stored
+    files: list[DataFile]
+    date: str  # the name of the partition column
+
+    def dataset(self) -> ds.Dataset:
+        """The rows as Arrow reads them; columns that older files lack are null."""
+        # The files are read by Arrow, not by DuckDB, and DuckDB is given no access to any file:
+        # leave to read a file would be leave to write it (`WITH x AS (COPY … TO …) SELECT …`).
+        local, parquet = fs.LocalFileSystem(), ds.ParquetFileFormat()
+        fragments = [
+            parquet.make_fragment(
+                str(file.path),
+                filesystem=local,
+                partition_expression=ds.field(self.date) == date.fromisoformat(file.date),
+            )
+            for file in self.files
+        ]
+        return ds.FileSystemDataset(fragments, self.schema, parquet, local)
+
+
+class QueryResult:
+    """The rows of a query; the whole in one of three forms, or batch by batch.
+
+    Times are UTC microseconds without a zone, decimals exact.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation
+    ) -> None:
+        self._connection = connection  # kept open until the last batch
+        self._reader = relation.to_arrow_reader(_BATCH_ROWS)
+        self._rows: pa.Table | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the result."""
+        return cast("pa.Schema", self._reader.schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as they are computed, once; results larger than memory pass through."""
+        with _said_plainly():
+            yield from self._reader
+
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        if self._rows is None:
+            self._rows = pa.Table.from_batches(list(self.batches()), schema=self.schema)
+        return self._rows
+
+    def pandas(self) -> pd.DataFrame:
+        """The rows as a pandas frame. Raises: InputError if pandas is not installed."""
+        try:
+            import pandas as pd  # noqa: F401 - an extra; slow to import
+        except ImportError as error:
+            raise InputError(
+                "pandas is not installed: run `pip install 'tidegate[pandas]'`"
+            ) from error
+        return self.arrow().to_pandas()
+
+    def polars(self) -> pl.DataFrame:
+        """The rows as a Polars frame. Raises: InputError if Polars is not installed."""
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise InputError("polars is not installed: run `pip install polars`") from error
+        return cast("pl.DataFrame", pl.from_arrow(self.arrow()))
+
+
+def query(
+    root: Path, sql: str, *, threads: int | None = None, memory_bytes: int = 1 << 30
+) -> QueryResult:
+    """The result of one SELECT over the tables in folder `root`.
+
+    `threads` is DuckDB's own choice where None. Raises: QueryError with DuckDB's message.
+    """
+    with _said_plainly():
+        connection = _connection(threads, memory_bytes)
+        _refuse_all_but_select(sql)
+        for name, snapshot in _snapshots(root, _named(connection, sql)).items():
+            _show(connection, name, snapshot)
+        connection.execute("SET lock_configuration = true")
+        try:
+            return QueryResult(connection, connection.sql(sql))
+        except duckdb.CatalogException as error:
+            known = ", ".join(f"`{log.parent.name}`" for log in _logs(root))
+            raise QueryError(f"{_plain(error)}\nThe tables are {known}") from error
+
+
+def tables(root: Path) -> list[TableInfo]:
+    """The tables in folder `root`, by name."""
+    return [
+        TableInfo(name, sum(f.rows for f in s.files), len(s.files), sum(f.bytes for f in s.files))
+        for name, s in _snapshots(root, set()).items()
+    ]
+
+
+def _connection(threads: int | None, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    settings = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
+        "TimeZone": "'UTC'",
+        "temp_directory": "''",  # a query that needs more than its memory fails; it never spills
+        "enable_external_access": "false",
+        "memory_limit": f"'{memory_bytes}B'",
+    }
+    if threads is not None:
+        settings["threads"] = str(threads)
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = {value}")
+    return connection
+
+
+def _refuse_all_but_select(sql: str) -> None:
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"one SELECT is expected, {len(statements)} statements were given")
+    kind = statements[0].type
+    if kind not in (_TYPE.SELECT, _TYPE.EXPLAIN):
+        raise QueryError(f"only SELECT can be run here, not {kind.name}")
+
+
+def _named(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    return {name.lower() for name in connection.get_table_names(sql)}
+
+
+def _snapshots(root: Path, names: set[str]) -> dict[str, _Snapshot]:
+    """The named tables (in lower case), or all where none is named: taken one after the other."""
+    found = {}
+    for log in _logs(root):
+        name = log.parent.name
+        if not names or name.lower() in names:
+            with storage(f"reading table `{name}`"):
+                found[name] = _snapshot(log.parent)
+    return found
+
+
+def _logs(root: Path) -> list[Path]:
+    return sorted(root.absolute().glob("*/_delta_log"))
+
+
+def _snapshot(path: Path) -> _Snapshot:
+    handle = DeltaTable(str(path))
+    (partition,) = handle.metadata().partition_columns
+    return _Snapshot(stored_schema(handle), active_files(handle, path), partition)
+
+
+def _show(connection: duckdb.DuckDBPyConnection, name: str, snapshot: _Snapshot) -> None:
+    """Make the table known to the connection, with times in UTC without a zone."""
+    columns = [
+        f"CAST({_name(f.name)} AS {_shown_sql(connection, f.type)}) AS {_name(f.name)}"
+        if shown_type(f.type) != f.type
+        else _name(f.name)
+        for f in snapshot.schema
+    ]
+    stored = connection.from_arrow(snapshot.dataset())
+    stored.project(", ".join(columns)).create_view(name)
+
+
+def _shown_sql(connection: duckdb.DuckDBPyConnection, kind: pa.DataType) -> str:
+    """The DuckDB type in which a stored type that holds times is shown."""
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMP"
+    empty = connection.from_arrow(pa.table({"c": pa.array([], shown_type(kind))}))
+    return str(empty.types[0])
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """A block in which DuckDB's errors come out as QueryError, with its message and caret."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        said = str(error).partition("\nStack Trace")[0].replace(' stored"', '"')
+        raise QueryError(said.rstrip()) from error
