@@ -222,5 +222,8 @@ def _said_plainly() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException) as error:
-        said = str(error).partition("\nStack Trace")[0].replace(' stored"', '"')
-        raise QueryError(said.rstrip()) from error
+        raise QueryError(_plain(error)) from error
+
+
+def _plain(error: Exception) -> str:
+    return str(error).partition("\nStack Trace")[0].rstrip()
