@@ -21,6 +21,7 @@ from tidegate.project.checks import (
 from tidegate.project.document import Document
 from tidegate.project.files import RULES_FILE, SETTINGS_FILE, gather
 from tidegate.project.reader import Reader
+from tidegate.project.setting import Setting, settings_of
 from tidegate.project.settings import Data, Log, Rule, Service, Stream, Warehouse, Window
 from tidegate.project.sinks import TYPES, Sink
 from tidegate.project.tokens import tokens
@@ -76,12 +77,18 @@ def _content(project: Project) -> list[object]:
     stream = project.stream
     return [
         "tidegate 1",
-        [stream.id, stream.event_time, [[c.name, str(c)] for c in stream.columns]],
-        [stream.allowed_lateness_us, stream.dedupe_horizon_us, stream.idle_after_us],
-        [stream.epoch_unit, stream.record_bytes_max],
+        [[c.name, str(c)] for c in stream.columns],
+        # What has its default is left out, so that a setting added later changes no version.
+        [[s.key, getattr(stream, s.field)] for s in settings_of(Stream) if _is_chosen(s, stream)],
         [[r.name, tokens(r.when.text), r.action, r.reason.text, r.mode] for r in project.rules],
         [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
     ]
+
+
+def _is_chosen(each: Setting, stream: Stream) -> bool:
+    if each.is_required:
+        return each.field != "columns"
+    return bool(getattr(stream, each.field) != each.parsed_default)
 
 
 def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem] = ()) -> Project:
@@ -97,7 +104,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
             problems += error.problems
         else:
             pieces |= read(reader)
-            problems += reader.problems
+            problems += reader.shown()
     if problems:
         raise ProjectError(problems)
     folder = pieces.pop("data").folder

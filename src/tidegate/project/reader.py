@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tidegate.errors import Problem
@@ -48,6 +48,7 @@ class Reader:
     document: Document
     files: Mapping[str, str]
     problems: list[Problem] = field(default_factory=list)
+    secret_lines: set[int] = field(default_factory=set)
 
     def refuse(
         self,
@@ -62,6 +63,11 @@ class Reader:
         self.problems.append(
             self.document.problem(path, message, hint=hint, at_key=at_key, position=position)
         )
+
+    def shown(self) -> list[Problem]:
+        """The problems as they may be shown: without the text of lines that may hold a secret."""
+        hidden = self.secret_lines
+        return [replace(p, text="") if p.line in hidden else p for p in self.problems]
 
     def known(self, path: Path, names: Sequence[str]) -> set[str]:
         """Refuse the keys of a table that are not in `names`; gives the names they seem to mean."""
@@ -147,9 +153,12 @@ class Reader:
         for r in refusals:
             here = (*path, *r.path)
             name = next(p for p in reversed(here) if isinstance(p, str))
-            self.refuse(
+            problem = self.document.problem(
                 here, f"`{name}` {r.message}", hint=r.hint, at_key=r.at_key, position=r.position
             )
+            self.problems.append(problem)
+            if r.is_secret:
+                self.secret_lines.add(problem.line)
 
 
 def _table_name(path: Path) -> str:

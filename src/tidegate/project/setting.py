@@ -26,6 +26,11 @@ class Setting:
     key: str = ""
     field: str = ""
 
+    @property
+    def parsed_default(self) -> Any:
+        """The value of the default."""
+        return None if self.default is None else self.kind.parse(self.default, NOWHERE)
+
 
 class _Nowhere:
     """The place of a default, which stands in no file."""

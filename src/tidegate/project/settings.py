@@ -44,6 +44,12 @@ class Stream:
         "On a stream that falls silent for this long, event time passes on as on the wall clock, "
         "so that windows close.",
     )
+    ahead_max_us: int = setting(
+        Duration(high="36500 days"),
+        "1 day",
+        "How far an event time may lie ahead of the time of arrival; beyond it the record becomes "
+        "a dead letter, since one date far ahead would close every window.",
+    )
     epoch_unit: str = setting(
         Choice(("none", "s", "ms", "us", "ns")),
         "none",

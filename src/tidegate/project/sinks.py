@@ -85,8 +85,9 @@ class Url:
         except ValueError as error:
             raise Refused("is no URL") from error
         if has_password:
-            raise Refused("must not hold a password", hint="name its variable in `options_env`")
-        if "://" not in value and not value.startswith("/") and not is_inside(value):
+            hint = "name its variable in `options_env`"
+            raise Refused("must not hold a password", hint=hint, is_secret=True)
+        if "://" not in value and not value.startswith("/") and not is_inside(value.rstrip("/")):
             raise Refused(f"must stay below the data folder, not {shown(value)}")
         return value
 
@@ -102,10 +103,9 @@ class Options:
         """The options as written."""
         if not isinstance(value, dict):
             raise Refused(f"must be a table of options, not {shown(value)}")
+        hint = "name its variable in `options_env`"
         refusals = [
-            Refused(
-                "may be a secret", hint="name its variable in `options_env`", path=path, at_key=True
-            )
+            Refused("may be a secret", hint=hint, path=path, at_key=True, is_secret=True)
             for path in _paths(value)
             if _SECRET.search(path[-1])
         ]
@@ -139,7 +139,10 @@ class Variables:
             if not isinstance(variable, str) or _VARIABLE.fullmatch(variable) is None:
                 hint = f'write the variable\'s name, as in {name} = "STORE_SECRET"'
                 raise Refused(
-                    "must be the name of an environment variable", hint=hint, path=(name,)
+                    "must be the name of an environment variable",
+                    hint=hint,
+                    path=(name,),
+                    is_secret=True,
                 )
         return value
 

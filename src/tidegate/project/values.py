@@ -24,7 +24,8 @@ class Refused(ValueError):  # noqa: N818 - it is caught and turned into a Proble
     """A value that a kind does not take: what is wrong, a hint, and where inside the value.
 
     `path` leads from the value to the part that is wrong (of a table or list), `position` is the
-    character inside a text. `parts` has every mistake of a value that holds several.
+    character inside a text. `parts` has every mistake of a value that holds several. A line that
+    may hold a secret is not shown.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Refused(ValueError):  # noqa: N818 - it is caught and turned into a Proble
         path: tuple[Step, ...] = (),
         at_key: bool = False,
         position: int | None = None,
+        is_secret: bool = False,
         parts: Sequence[Refused] = (),
     ) -> None:
         super().__init__(message)
         self.message, self.hint, self.path = message, hint, path
-        self.at_key, self.position = at_key, position
+        self.at_key, self.position, self.is_secret = at_key, position, is_secret
         self.parts = tuple(parts) or (self,)
 
 
@@ -434,9 +436,9 @@ class Columns:
             raise Refused("must name at least one column")
         refusals: list[Refused] = []
         columns: list[Column] = []
-        for name, written in value.items():
+        for i, (name, written) in enumerate(value.items()):
             try:
-                _check_column_name(name, [c.name for c in columns])
+                _check_column_name(name, [*value][:i])
                 columns.append(_column(name, written))
             except Refused as refused:
                 refusals.append(refused)

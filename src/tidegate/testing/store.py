@@ -60,7 +60,7 @@ UNREADABLE: dict[str, Callable[[str], str]] = {
     ),
     "truncated": lambda r: r[: len(r) * 2 // 3],
     "wrong type": lambda r: r.replace('"qty": ', '"qty": "many", "was": '),
-    "bad time": lambda r: r.replace('"ts": "20', '"ts": "20 o\'clock, 20'),
+    "bad time": lambda r: r.replace('"ts": "', '"ts": "at '),
     "no time": lambda r: r.replace('"ts": ', '"time": '),
     "no id": lambda r: r.replace('"id": ', '"uuid": '),
     "not UTF-8": lambda r: r.replace('"variant": "', '"variant": "\udcff'),
