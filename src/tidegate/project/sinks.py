@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from tidegate.project.setting import optional, required, setting
 from tidegate.project.values import (
-    IDENTIFIER,
     Choice,
     Choices,
     Duration,
@@ -223,5 +222,3 @@ class ObjectsSink(Sink):
 
 
 TYPES: Mapping[str, type[Sink]] = {"objects": ObjectsSink}
-
-__all__ = ["CAPTURE_HOLES", "IDENTIFIER", "TYPES", "ObjectsSink", "Sink", "holes", "is_time_hole"]
