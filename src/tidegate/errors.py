@@ -1,16 +1,16 @@
 """Every error that Tidegate raises, by what the caller does next.
 
-    TidegateError
-    ├── InputError              mend what was given, then call again
-    │   ├── ProjectError        the project's files, each mistake with file:line:column
-    │   ├── RequestError        one request or call to a door
-    │   └── QueryError          the SQL of a query
-    ├── TransientError          the same call may go through later
-    │   ├── OverloadedError     a queue is full; carries when to come back
-    │   ├── StorageFullError    the disk is full or read-only; nothing was acknowledged
-    │   ├── LockedError         another process holds the data folder
-    │   └── UnreachableError    an outside system does not answer
-    └── DamageError             stored data is torn or corrupted; carries the offset
+TidegateError
+├── InputError              mend what was given, then call again
+│   ├── ProjectError        the project's files, each mistake with file:line:column
+│   ├── RequestError        one request or call to a door
+│   └── QueryError          the SQL of a query
+├── TransientError          the same call may go through later
+│   ├── OverloadedError     a queue is full; carries when to come back
+│   ├── StorageFullError    the disk is full or read-only; nothing was acknowledged
+│   ├── LockedError         another process holds the data folder
+│   └── UnreachableError    an outside system does not answer
+└── DamageError             stored data is torn or corrupted; carries the offset
 """
 
 from __future__ import annotations

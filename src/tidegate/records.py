@@ -37,4 +37,6 @@ class Records:
         return self.payload[int(self.starts[index]) : int(self.ends[index])]
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self.payload[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True))
+        return (
+            self.payload[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        )

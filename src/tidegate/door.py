@@ -1,0 +1,262 @@
+"""The door: records in, offsets out once they are durable, with a report on each bad record.
+
+Submissions that wait are decoded and committed together (no timer): one alone pays one commit,
+many share it. What the door decodes is handed to the engine through the `Tail`, so that in steady
+state nothing is decoded twice; the engine reads the log itself whenever the tail does not have it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tidegate.clock import Clock
+from tidegate.engine import Work
+from tidegate.errors import OverloadedError, TidegateError
+from tidegate.eventlog.contract import Append, Entry, EntryKind, EventLog
+from tidegate.events.decode import DeadRecord
+from tidegate.program import Program
+from tidegate.records import Records
+
+JOINED_BYTES_MAX = 4 << 20  # submissions are joined up to this size: one decode, one log entry
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Records taken: their offsets are `first_offset` and on; `dead` are those that are no events.
+
+    A dead letter's id is the offset of its record: `first_offset + dead.row`.
+    """
+
+    first_offset: int
+    count: int
+    dead: tuple[DeadRecord, ...]
+
+
+# Tells the submitters of one loop or thread what became of their submissions, all in one call.
+Notify = Callable[[list[tuple[Any, Receipt | TidegateError]]], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Submission:
+    """Records that wait to be taken; `token` is handed back to `notify` with the result."""
+
+    records: Records
+    source: str
+    token: Any
+    notify: Notify
+
+
+class Tail:
+    """Decoded entries at the end of the log that the engine has not come to yet; bounded.
+
+    What does not fit is left out: the engine then reads it from the log.
+    """
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._work: dict[int, Work] = {}
+        self._lock = threading.Lock()
+
+    def push(self, work: Sequence[Work]) -> None:
+        """Add entries as they were appended."""
+        with self._lock:
+            for item in work:
+                size = len(item.entry.records.payload)
+                if self._bytes + size <= self._bytes_max:
+                    self._work[item.entry.first_offset] = item
+                    self._bytes += size
+
+    def take(self, offset: int, *, records_max: int) -> list[Work]:
+        """Remove and return the entries from `offset` on, without a gap; those before it go."""
+        taken: list[Work] = []
+        records = 0
+        with self._lock:
+            while records < records_max and (item := self._work.pop(offset, None)) is not None:
+                self._bytes -= len(item.entry.records.payload)
+                taken.append(item)
+                records += len(item.entry.records)
+                offset = item.entry.next_offset
+            if not taken:
+                self._drop_before(offset)
+        return taken
+
+    def _drop_before(self, offset: int) -> None:
+        for first in [f for f in self._work if f < offset]:
+            self._bytes -= len(self._work.pop(first).entry.records.payload)
+
+
+class Door:
+    """Takes submissions from any thread; one thread of its own decodes and commits."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        tail: Tail,
+        program: Program,
+        *,
+        clock: Clock,
+        queue_bytes_max: int,
+        queue_records_max: int,
+    ) -> None:
+        self._program = program
+        self._log = log
+        self._tail = tail
+        self._clock = clock
+        self._queue_bytes_max = queue_bytes_max
+        self._queue_records_max = queue_records_max
+        self._waiting: deque[Submission] = deque()
+        self._bytes = self._records = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="door", daemon=True)
+
+    def open(self) -> None:
+        """Begin to take submissions."""
+        self._thread.start()
+
+    @property
+    def queued_records(self) -> int:
+        """Records that wait to be committed."""
+        return self._records
+
+    def offer(self, records: Records, *, source: str, token: Any, notify: Notify) -> None:
+        """Queue records; `notify` is called from the door's thread when they are durable.
+
+        Raises: OverloadedError if the queue is full or the door is closing.
+        """
+        size = len(records.payload)
+        with self._changed:
+            if self._closing:
+                raise OverloadedError("the server is shutting down", retry_after_seconds=1)
+            full = self._bytes + size > self._queue_bytes_max
+            if self._waiting and (full or self._records + len(records) > self._queue_records_max):
+                raise OverloadedError("the queue of the door is full", retry_after_seconds=1)
+            self._waiting.append(Submission(records, source, token, notify))
+            self._bytes += size
+            self._records += len(records)
+            self._changed.notify()
+
+    def submit(self, records: Records, *, source: str) -> Receipt:
+        """Queue records and wait until they are durable.
+
+        Raises: OverloadedError; StorageFullError if nothing was written.
+        """
+        done: Future[Receipt] = Future()
+        self.offer(records, source=source, token=done, notify=settle)
+        return done.result()
+
+    def close(self) -> None:
+        """Take nothing more, commit what is queued, and stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def decode(self, records: Records, *, source: str) -> Work:
+        """An entry to be, decoded; for callers who decode in threads of their own."""
+        now = self._clock.now()
+        decoded = self._program.intake.admit(records, ingest_time=now)
+        entry = Entry(-1, EntryKind.EVENTS, source, now, records)
+        return Work(entry, decoded, self._program.version)
+
+    def commit(self, work: Sequence[Work]) -> list[int]:
+        """Append decoded entries in one commit, hand them to the tail, and return their offsets."""
+        appends = [Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work]
+        offsets = self._log.append_many(appends)
+        self._tail.push(
+            [
+                replace(w, entry=replace(w.entry, first_offset=offset))
+                for w, offset in zip(work, offsets, strict=True)
+            ]
+        )
+        return offsets
+
+    def _run(self) -> None:
+        while (batch := self._gather()) is not None:
+            for group in _groups(batch):
+                self._take(group)
+
+    def _gather(self) -> list[Submission] | None:
+        """All that waits; None when the door is closed and nothing waits."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            batch = list(self._waiting)
+            self._waiting.clear()
+            self._bytes = self._records = 0
+            return batch or None
+
+    def _take(self, group: Sequence[Submission]) -> None:
+        results: Sequence[Receipt | TidegateError]
+        try:
+            work = self.decode(_join(group), source=group[0].source)
+            dead = work.decoded.dead if work.decoded else ()
+            results = _receipts(group, self.commit([work])[0], dead)
+        except TidegateError as error:
+            results = [error] * len(group)
+        _notify(group, results)
+
+
+def settle(results: list[tuple[Any, Receipt | TidegateError]]) -> None:
+    """Put results into futures of `concurrent.futures`."""
+    for future, result in results:
+        if isinstance(result, Receipt):
+            future.set_result(result)
+        else:
+            future.set_exception(result)
+
+
+def _groups(batch: Sequence[Submission]) -> list[list[Submission]]:
+    """Submissions that become one entry each: same source, joined up to a size, in order."""
+    groups: list[list[Submission]] = []
+    size = 0
+    for item in batch:
+        size += len(item.records.payload)
+        if not groups or size > JOINED_BYTES_MAX or groups[-1][0].source != item.source:
+            groups.append([])
+            size = len(item.records.payload)
+        groups[-1].append(item)
+    return groups
+
+
+def _join(group: Sequence[Submission]) -> Records:
+    if len(group) == 1:
+        return group[0].records
+    parts = [s.records for s in group]
+    shifts = np.cumsum([0] + [len(p.payload) + 1 for p in parts[:-1]])
+    return Records(
+        b"\n".join(p.payload for p in parts),
+        np.concatenate([p.starts + shift for p, shift in zip(parts, shifts, strict=True)]),
+        np.concatenate([p.ends + shift for p, shift in zip(parts, shifts, strict=True)]),
+    )
+
+
+def _receipts(group: Sequence[Submission], first: int, dead: Sequence[DeadRecord]) -> list[Receipt]:
+    """Each submission's own receipt, its dead records counted from its own first record."""
+    counts = [len(s.records) for s in group]
+    begins = np.concatenate([[0], np.cumsum(counts)]).tolist()
+    owned: list[list[DeadRecord]] = [[] for _ in group]
+    for record in dead:
+        owner = int(np.searchsorted(begins, record.row, side="right")) - 1
+        owned[owner].append(replace(record, row=record.row - begins[owner]))
+    return [
+        Receipt(first + begin, count, tuple(own))
+        for begin, count, own in zip(begins, counts, owned, strict=False)
+    ]
+
+
+def _notify(group: Sequence[Submission], results: Sequence[Receipt | TidegateError]) -> None:
+    told: dict[Notify, list[tuple[Any, Receipt | TidegateError]]] = {}
+    for item, result in zip(group, results, strict=True):
+        told.setdefault(item.notify, []).append((item.token, result))
+    for notify, pairs in told.items():
+        notify(pairs)

@@ -1,0 +1,356 @@
+"""The engine: log entries in, outcomes out; a pure function of the log up to its offset.
+
+Entries are taken in order. The result never depends on how they were grouped into calls, nor on the
+clock (`decided_at` apart, which says when the machine got to it and decides nothing). Not
+thread-safe: one thread owns the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import structlog
+
+from tidegate.clock import Clock
+from tidegate.decisions.decide import decide
+from tidegate.errors import DamageError, ProjectError
+from tidegate.eventlog.contract import Entry, EntryKind
+from tidegate.events.decode import Decoded
+from tidegate.events.dedupe import Dedupe
+from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome, events_schema
+from tidegate.program import Program
+from tidegate.records import Records
+from tidegate.windows.state import Closed, WindowState
+
+_log = structlog.get_logger()
+
+Integers = npt.NDArray[np.int64]
+
+# Before the first event no time has passed; the lowest time that Arrow and Delta can both hold.
+BEGINNING = -(2**62)
+
+
+class VersionRecord(msgspec.Struct, tag="version", frozen=True):
+    """Control record: from here on the project's files are these."""
+
+    version: str
+    files: dict[str, str]
+
+
+class TimeRecord(msgspec.Struct, tag="time", frozen=True):
+    """Control record: event time has passed to at least `event_time` (UTC microseconds)."""
+
+    event_time: int
+
+
+ControlRecord = VersionRecord | TimeRecord
+_CONTROL: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)
+
+
+def control(record: ControlRecord) -> Records:
+    """A control record as the log holds it."""
+    return Records.of([msgspec.json.encode(record)])
+
+
+class EngineState(msgspec.Struct, frozen=True):
+    """All that the engine remembers, as it is stored; `offset` is the log offset it stands for."""
+
+    offset: int
+    newest_event_time: int
+    version: str
+    files: dict[str, str]
+    dedupe: bytes
+    windows: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """An entry, and what it decodes to under `version` where somebody has decoded it already."""
+
+    entry: Entry
+    decoded: Decoded | None = None
+    version: str = ""
+
+
+class Engine:
+    """Walks the log and decides; see the module."""
+
+    def __init__(self, program: Program, dedupe: Dedupe, *, clock: Clock, offset: int = 0) -> None:
+        self.program = program
+        self.offset = offset
+        self.newest_event_time = BEGINNING
+        self.last_ingest_time = clock.now()
+        self._dedupe = dedupe
+        self._clock = clock
+        self._windows = {q.name: WindowState(q) for q in program.windows}
+
+    def process(self, work: Sequence[Work]) -> list[Outcome]:
+        """What follows from the entries, which must go on from `offset`.
+
+        One outcome for each stretch that one version decides. An entry that begins before `offset`
+        is a mistake of the caller: ValueError.
+        """
+        outcomes: list[Outcome] = []
+        for stretch in _stretches(work):
+            first = stretch[0].entry
+            if first.first_offset != self.offset:
+                raise ValueError(f"the engine is at offset {self.offset}, saw {first.first_offset}")
+            if first.kind is EntryKind.CONTROL:
+                outcomes.append(self._control(first))
+            else:
+                outcomes.append(self._events(stretch))
+            self.offset = stretch[-1].entry.next_offset
+            self.last_ingest_time = stretch[-1].entry.ingest_time
+        return outcomes
+
+    def snapshot(self) -> EngineState:
+        """The state at `offset`."""
+        return EngineState(
+            offset=self.offset,
+            newest_event_time=self.newest_event_time,
+            version=self.program.version,
+            files=dict(self.program.files),
+            dedupe=self._dedupe.snapshot(),
+            windows={name: state.snapshot() for name, state in self._windows.items()},
+        )
+
+    def restore(self, state: EngineState) -> None:
+        """Take over a state, the dedupe index apart, which its owner restores and passes in."""
+        self._switch(Program.of(state.files))
+        self.offset = state.offset
+        self.newest_event_time = state.newest_event_time
+        for query in self.program.windows:
+            if query.name in state.windows:
+                self._windows[query.name] = WindowState.restore(query, state.windows[query.name])
+
+    @property
+    def windows(self) -> Mapping[str, WindowState]:
+        """The state of each window query, for metrics."""
+        return self._windows
+
+    @property
+    def dedupe(self) -> Dedupe:
+        """The index of ids, for metrics."""
+        return self._dedupe
+
+    # -- control records -------------------------------------------------------------------------
+
+    def _control(self, entry: Entry) -> Outcome:
+        closed: dict[str, Closed] = {}
+        for index, record in enumerate(entry.records):
+            match _control_record(record, offset=entry.first_offset + index):
+                case VersionRecord(files=files):
+                    self._switch(Program.of(files))
+                case TimeRecord(event_time=time):
+                    closed = self._pass_time(time, offset=entry.first_offset + index)
+        return self._outcome(entry.first_offset, entry.next_offset, closed=closed)
+
+    def _switch(self, program: Program) -> None:
+        """Go on with another program; window queries that mean the same keep their state."""
+        kept = {state.query.fingerprint: state for state in self._windows.values()}
+        self._windows = {
+            query.name: WindowState.restore(query, kept[query.fingerprint].snapshot())
+            if query.fingerprint in kept
+            else WindowState(query, watermark=self.newest_event_time - query.lateness)
+            for query in program.windows
+        }
+        self.program = program
+
+    def _pass_time(self, time: int, *, offset: int) -> dict[str, Closed]:
+        self.newest_event_time = max(self.newest_event_time, time)
+        return {
+            name: state.advance(self.newest_event_time - state.query.lateness, log_offset=offset)
+            for name, state in self._windows.items()
+        }
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _events(self, stretch: Sequence[Work]) -> Outcome:
+        program = self.program
+        decoded = [self._decode(work) for work in stretch]
+        arrived = _Arrived.of(stretch, decoded)
+        ids = _text(arrived.events[program.schema.id])
+        seen = self._dedupe.update(
+            ids, offsets=arrived.offsets, ingest_times=arrived.ingest_times
+        ).first
+        new = seen < 0
+        events = _complete(arrived, new, program)
+        closed = self._close(events)
+        now = self._clock.now()
+        hits = program.rules.evaluate(events)
+        return self._outcome(
+            stretch[0].entry.first_offset,
+            stretch[-1].entry.next_offset,
+            events=events,
+            decisions=decide(
+                events, hits, schema=program.schema, version=program.version, decided_at=now
+            ),
+            dead_letters=_dead_letters(stretch, decoded),
+            duplicates=_duplicates(arrived, ids, seen),
+            closed=closed,
+        )
+
+    def _decode(self, work: Work) -> Decoded:
+        if work.decoded is not None and work.version == self.program.version:
+            return work.decoded
+        entry = work.entry
+        return self.program.intake.admit(entry.records, ingest_time=entry.ingest_time)
+
+    def _close(self, events: pa.RecordBatch) -> dict[str, Closed]:
+        times = events[self.program.schema.event_time].cast(pa.int64()).to_numpy()
+        newest = np.maximum.accumulate(np.concatenate([[self.newest_event_time], times]))[1:]
+        if len(newest):
+            self.newest_event_time = int(newest[-1])
+        return {
+            name: state.update(events, watermarks=newest - state.query.lateness)
+            for name, state in self._windows.items()
+        }
+
+    def _outcome(
+        self,
+        first_offset: int,
+        next_offset: int,
+        *,
+        events: pa.RecordBatch | None = None,
+        decisions: pa.RecordBatch | None = None,
+        dead_letters: pa.RecordBatch | None = None,
+        duplicates: pa.RecordBatch | None = None,
+        closed: Mapping[str, Closed],
+    ) -> Outcome:
+        for name, state in closed.items():
+            for offset, reason in state.errors:
+                _log.warning("window_error", window_query=name, log_offset=offset, reason=reason)
+        late = [c.late for c in closed.values() if c.late.num_rows]
+        windows = {
+            q.name: closed[q.name].rows if q.name in closed else _empty(q.schema)
+            for q in self.program.windows
+        }
+        return Outcome(
+            first_offset,
+            next_offset,
+            events=events if events is not None else _empty(events_schema(self.program.schema)),
+            decisions=decisions if decisions is not None else _empty(DECISIONS),
+            dead_letters=dead_letters if dead_letters is not None else _empty(DEAD_LETTERS),
+            duplicates=duplicates if duplicates is not None else _empty(DUPLICATES),
+            late_rows=_sorted_late(late),
+            windows=windows,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrived:
+    """The decoded events of a stretch, duplicates still among them."""
+
+    events: pa.RecordBatch
+    offsets: Integers
+    ingest_times: Integers
+    sources: pa.StringArray
+
+    @classmethod
+    def of(cls, stretch: Sequence[Work], decoded: Sequence[Decoded]) -> _Arrived:
+        counts = [len(a.rows) for a in decoded]
+        entries = [w.entry for w in stretch]
+        batches = [a.events for a in decoded]
+        return cls(
+            events=_joined(batches),
+            offsets=np.concatenate(
+                [a.rows + e.first_offset for a, e in zip(decoded, entries, strict=True)]
+            ),
+            ingest_times=np.repeat([e.ingest_time for e in entries], counts),
+            sources=pa.array([e.source for e in entries], pa.string()).take(
+                pa.array(np.repeat(np.arange(len(entries)), counts), pa.int64())
+            ),
+        )
+
+
+def _complete(arrived: _Arrived, new: npt.NDArray[np.bool_], program: Program) -> pa.RecordBatch:
+    """The events that are no duplicates, with the columns that Tidegate adds."""
+    added = [
+        pa.array(arrived.ingest_times, pa.int64()).cast(pa.timestamp("us")),
+        arrived.sources,
+        pa.array(arrived.offsets, pa.int64()),
+    ]
+    batch = pa.RecordBatch.from_arrays(
+        [*arrived.events.columns, *added], schema=events_schema(program.schema)
+    )
+    return batch if new.all() else batch.filter(pa.array(new))
+
+
+def _duplicates(arrived: _Arrived, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:
+    rows = pa.array(np.flatnonzero(seen >= 0), pa.int64())
+    columns = [
+        pa.array(arrived.offsets, pa.int64()).take(rows),
+        ids.take(rows),
+        pa.array(seen, pa.int64()).take(rows),
+        arrived.sources.take(rows),
+        pa.array(arrived.ingest_times, pa.int64()).cast(pa.timestamp("us")).take(rows),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DUPLICATES)
+
+
+def _dead_letters(stretch: Sequence[Work], decoded: Sequence[Decoded]) -> pa.RecordBatch:
+    rows = [
+        {
+            "log_offset": work.entry.first_offset + dead.row,
+            "reason": dead.reason.value,
+            "column": dead.column,
+            "message": dead.message,
+            "source": work.entry.source,
+            "ingest_time": work.entry.ingest_time,
+            "record": work.entry.records[dead.row],
+        }
+        for work, result in zip(stretch, decoded, strict=True)
+        for dead in result.dead
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.concat_batches(batches)  # type: ignore[attr-defined,no-any-return] # stubs lack it
+
+
+def _sorted_late(late: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Late rows of all queries in order of the log."""
+    if not late:
+        return _empty(LATE_ROWS)
+    return pa.Table.from_batches(late).sort_by("log_offset").combine_chunks().to_batches()[0]
+
+
+def _text(ids: pa.Array[Any]) -> pa.StringArray:
+    """Ids as text, whatever their type."""
+    text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
+    return cast("pa.StringArray", text)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _stretches(work: Sequence[Work]) -> Iterator[list[Work]]:
+    """Runs of event entries, and control entries alone: a control entry may change the program."""
+    stretch: list[Work] = []
+    for item in work:
+        if item.entry.kind is EntryKind.CONTROL:
+            if stretch:
+                yield stretch
+            yield [item]
+            stretch = []
+        else:
+            stretch.append(item)
+    if stretch:
+        yield stretch
+
+
+def _control_record(record: bytes, *, offset: int) -> ControlRecord:
+    try:
+        return _CONTROL.decode(record)
+    except (msgspec.MsgspecError, ProjectError) as error:
+        raise DamageError(f"control record at offset {offset}: {error}", offset=offset) from error

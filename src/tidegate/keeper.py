@@ -1,0 +1,122 @@
+"""The keeper: what may wait. Snapshots, compaction, trimming, time passing on an idle stream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from tidegate.clock import Clock
+from tidegate.engine import Engine, EngineState, TimeRecord, control
+from tidegate.errors import TidegateError
+from tidegate.eventlog.contract import EntryKind, EventLog
+from tidegate.project.project import Project
+from tidegate.snapshots import Snapshots
+from tidegate.warehouse.warehouse import Warehouse
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS = 0.25
+_TRIM_EVERY_SECONDS = 30.0
+_SNAPSHOTS_KEPT = 2
+
+
+class Keeper:
+    """A thread that looks after a running project; no decision waits for it."""
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        log: EventLog,
+        engine: Engine,
+        warehouse: Warehouse,
+        snapshots: Snapshots,
+        clock: Clock,
+    ) -> None:
+        self._project = project
+        self._log = log
+        self._engine = engine
+        self._warehouse = warehouse
+        self._snapshots = snapshots
+        self._clock = clock
+        self._every_seconds = project.warehouse.snapshot_every_us / 1e6
+        self._states: list[EngineState] = []
+        self._taken_at = time.monotonic()
+        self._trimmed_at = time.monotonic()
+        self._awake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell the keeper that the tables have grown."""
+        self._awake.set()
+
+    def offer_snapshot(self, engine: Engine) -> None:
+        """Take the engine's state if it is time to; called by the engine's own thread."""
+        if time.monotonic() - self._taken_at >= self._every_seconds:
+            self._states.append(engine.snapshot())
+            self._taken_at = time.monotonic()
+
+    def stop(self, *, final: bool) -> None:
+        """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
+        self._stopping.set()
+        self._awake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if final:
+            self._states.append(self._engine.snapshot())
+            self._save()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._awake.wait(_PAUSE_SECONDS)
+            self._awake.clear()
+            for job in (self._save, self._warehouse.maintain, self._trim, self._pass_time):
+                self._try(job)
+
+    def _try(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except TidegateError as error:
+            _log.warning("upkeep_failed", job=job.__name__, reason=str(error))
+
+    def _save(self) -> None:
+        """Save the states that the tables have reached; the others wait."""
+        durable = self._warehouse.durable_position
+        ready = [s for s in self._states if s.offset <= durable]
+        if not ready:
+            return
+        self._snapshots.save(ready[-1])
+        self._states = [s for s in self._states if s.offset > durable]
+        self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
+        kept = [s.dedupe for s in self._snapshots.load(offset_max=durable)]
+        self._engine.dedupe.prune([*kept, *(s.dedupe for s in self._states)])
+        self._log.set_position("engine", self._snapshots.offsets()[0])
+
+    def _trim(self) -> None:
+        """Let go of what is past its keeping time and needed by nobody."""
+        settings = self._project
+        if not settings.log.keep_us or time.monotonic() - self._trimmed_at < _TRIM_EVERY_SECONDS:
+            return
+        self._trimmed_at = time.monotonic()
+        # A repeated id is told by reading the first record again, so that must still be there.
+        keep = max(settings.log.keep_us, settings.stream.dedupe_horizon_us)
+        self._log.trim(before_time=self._clock.now() - keep)
+
+    def _pass_time(self) -> None:
+        """On an idle stream event time goes on as on the clock, so that windows close."""
+        engine, now = self._engine, self._clock.now()
+        idle_after, idle = self._project.stream.idle_after_us, now - engine.last_ingest_time
+        waiting = any(state.rows_held for state in engine.windows.values())
+        caught_up = engine.offset == self._log.next_offset
+        if not idle_after or idle < idle_after or not waiting or not caught_up:
+            return
+        passed = control(TimeRecord(event_time=engine.newest_event_time + idle))
+        self._log.append(passed, source="idle", ingest_time=now, kind=EntryKind.CONTROL)

@@ -1,0 +1,38 @@
+"""Ids read back from the log, to tell a repeated id from a mere likeness of fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tidegate.eventlog.contract import Entry, EventLog
+from tidegate.schema import Schema
+
+
+class LoggedIds:
+    """The ids of accepted events by log offset.
+
+    The entry read last is kept, since repeated ids mostly come in the order of the first time.
+    """
+
+    def __init__(self, log: EventLog, schema: Schema) -> None:
+        self._log = log
+        self._entry: Entry | None = None
+        self._decoder = msgspec.json.Decoder(
+            msgspec.defstruct("OnlyId", [("value", str | int, msgspec.field(name=schema.id))])
+        )
+
+    def __call__(self, offsets: Sequence[int]) -> Sequence[str]:
+        """The id at each offset, as text. Raises: ValueError if an offset was trimmed."""
+        order = sorted(range(len(offsets)), key=offsets.__getitem__)
+        ids = [""] * len(offsets)
+        for index in order:
+            ids[index] = self._id_at(offsets[index])
+        return ids
+
+    def _id_at(self, offset: int) -> str:
+        entry = self._entry
+        if entry is None or not entry.first_offset <= offset < entry.next_offset:
+            entry = self._entry = self._log.read(offset, bytes_max=1)[0]
+        return str(self._decoder.decode(entry.records[offset - entry.first_offset]).value)

@@ -1,0 +1,99 @@
+"""Reasons in words: a template whose holes are SQL expressions, filled in for the rows hit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import pyarrow as pa
+
+from tidegate.errors import Problem, ProjectError
+from tidegate.sql.expression import Expression, ExpressionSet, Scope, compile_expression
+from tidegate.sql.source import SourceText
+
+_MISSING = "unknown"  # what a reason says for null
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A compiled template: `texts[0] {holes[0]} texts[1] … texts[-1]`."""
+
+    texts: tuple[str, ...]
+    holes: ExpressionSet
+    columns: frozenset[str]
+
+    def render(self, rows: pa.RecordBatch) -> list[str]:
+        """The reason for each row, in order."""
+        if len(self.texts) == 1:
+            return [self.texts[0]] * rows.num_rows
+        values = [e.values.to_pylist() for e in self.holes.evaluate(rows)]
+        return [self._fill(row) for row in zip(*values, strict=True)]
+
+    def _fill(self, row: tuple[object, ...]) -> str:
+        parts = [self.texts[0]]
+        for value, text in zip(row, self.texts[1:], strict=True):
+            parts += (spoken(value), text)
+        return "".join(parts)
+
+
+def spoken(value: object) -> str:
+    """A value as a person would write it: 60, not 60.0; null is `unknown`.
+
+    >>> spoken(60.0), spoken(None), spoken(True), spoken(0.5)
+    ('60', 'unknown', 'true', '0.5')
+    """
+    match value:
+        case None:
+            return _MISSING
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return value.isoformat(sep=" ")
+        case _:
+            return str(value)
+
+
+def compile_reason(source: SourceText, scope: Scope) -> Reason:
+    """The template with its holes compiled; `{{` and `}}` stand for braces.
+
+    Raises: ProjectError pointing at the hole.
+    """
+    texts, holes, problems = [""], list[Expression](), list[Problem]()
+    for is_hole, start, end in _split(source):
+        if not is_hole:
+            texts[-1] += source.text[start:end].replace("{{", "{").replace("}}", "}")
+            continue
+        texts.append("")
+        try:
+            holes.append(compile_expression(source.slice(start, end), scope))
+        except ProjectError as error:
+            problems += error.problems
+    if problems:
+        raise ProjectError(problems)
+    columns = frozenset().union(*(h.columns for h in holes))
+    return Reason(tuple(texts), ExpressionSet(holes), columns)
+
+
+def _split(source: SourceText) -> Iterator[tuple[bool, int, int]]:
+    """Stretches of the template, `(is_hole, start, end)`, the braces of a hole left out."""
+    text, at, begin = source.text, 0, 0
+    while at < len(text):
+        if text[at] not in "{}" or text[at : at + 2] in ("{{", "}}"):
+            at += 2 if text[at] in "{}" else 1
+            continue
+        end = text.find("}", at) if text[at] == "{" else -1
+        if end < 0:
+            hint = "write `{{` and `}}` for braces that are meant as such"
+            raise ProjectError(
+                [source.problem(at, f"`{text[at]}` without its other half", hint=hint)]
+            )
+        yield False, begin, at
+        yield True, at + 1, end
+        at = begin = end + 1
+    yield False, begin, len(text)

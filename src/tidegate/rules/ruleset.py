@@ -1,0 +1,130 @@
+"""Rules compiled together and evaluated on a batch of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidegate.errors import Problem, ProjectError
+from tidegate.project.settings import Rule as RuleText
+from tidegate.rules.reason import Reason, compile_reason
+from tidegate.schema import Kind
+from tidegate.sql.expression import Evaluated, Expression, ExpressionSet, Scope, compile_expression
+
+Rows = npt.NDArray[np.int64]
+
+
+class Action(StrEnum):
+    """What a rule asks for; `allow` overrides the others, which rise in severity."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    BLOCK = "block"
+    ALLOW = "allow"
+
+
+class Mode(StrEnum):
+    """Whether a rule decides (`live`), only reports (`shadow`), or rests (`off`)."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled rule."""
+
+    name: str
+    when: Expression
+    action: Action
+    reason: Reason
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The rows of a batch that one rule hit, ascending, with the reason for each.
+
+    A row whose condition could not be computed counts as hit with action `review`: whoever can
+    provoke an overflow must not slip past a rule by it.
+    """
+
+    rule: Rule
+    action: Action
+    rows: Rows
+    reasons: Sequence[str]
+
+
+class RuleSet:
+    """Rules in the order in which a decision lists them."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(r for r in rules if r.mode is not Mode.OFF)
+        self._conditions = ExpressionSet([r.when for r in self.rules])
+
+    def evaluate(self, batch: pa.RecordBatch) -> list[Hits]:
+        """The hits of every rule that hit something, in the order of the rules."""
+        if not self.rules or batch.num_rows == 0:
+            return []
+        found: list[Hits] = []
+        for rule, result in zip(self.rules, self._conditions.evaluate(batch), strict=True):
+            found += _hits(rule, result, batch)
+        return found
+
+
+def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch) -> list[Hits]:
+    found = []
+    hit: pa.BooleanArray = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
+    rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
+    if len(rows):
+        found.append(
+            Hits(
+                rule, rule.action, rows, rule.reason.render(batch.take(pa.array(rows, pa.int64())))
+            )
+        )
+    if result.errors:
+        found.append(_failed(rule, result.errors))
+    return found
+
+
+def _failed(rule: Rule, errors: Mapping[int, str]) -> Hits:
+    rows = sorted(errors)
+    reasons = [f"rule `{rule.name}` could not be evaluated: {errors[row]}" for row in rows]
+    return Hits(rule, Action.REVIEW, np.array(rows, dtype=np.int64), reasons)
+
+
+def compile_rules(texts: Sequence[RuleText], scope: Scope) -> RuleSet:
+    """The compiled rules.
+
+    Raises: ProjectError with the mistakes of all rules, those that are `off` included.
+    """
+    rules, problems = list[Rule](), list[Problem]()
+    for text in texts:
+        try:
+            rules.append(_compile(text, scope))
+        except ProjectError as error:
+            problems += error.problems
+    if problems:
+        raise ProjectError(problems)
+    return RuleSet(rules)
+
+
+def _compile(text: RuleText, scope: Scope) -> Rule:
+    problems: list[Problem] = []
+    try:
+        when = compile_expression(text.when, scope, expect=Kind.BOOLEAN)
+    except ProjectError as error:
+        problems += error.problems
+    try:
+        reason = compile_reason(text.reason, scope)
+    except ProjectError as error:
+        problems += error.problems
+    if problems:
+        raise ProjectError(problems)
+    return Rule(text.name, when, Action(text.action), reason, Mode(text.mode))

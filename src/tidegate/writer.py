@@ -1,0 +1,155 @@
+"""The writer: holds what is decided and not yet in the tables, and puts it there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+import structlog
+
+from tidegate.errors import TransientError
+from tidegate.outcome import Outcome
+from tidegate.warehouse.warehouse import Warehouse
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS_MAX = 5.0
+
+
+class Writer:
+    """Takes outcomes from the engine and writes them to the warehouse, many in one commit.
+
+    A commit begins when `rows` wait, or when the oldest has waited for `every_seconds`. Where the
+    warehouse cannot be written, the writer tries again with growing pauses and the engine waits
+    once `rows_max` are pending: nothing is dropped, and the log goes on taking records.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        *,
+        rows: int,
+        rows_max: int,
+        every_seconds: float,
+        written: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._warehouse = warehouse
+        self._rows = rows
+        self._rows_max = rows_max
+        self._every_seconds = every_seconds
+        self._written = written
+        self._failed = failed
+        self._pending: list[Outcome] = []
+        self._pending_rows = 0
+        self._writing: Sequence[Outcome] = ()
+        self._oldest = 0.0
+        self._flushing = self._stopping = False
+        self._changed = threading.Condition()
+        self.failures = 0
+        self._thread = threading.Thread(target=self._run, name="warehouse", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows decided and not yet written."""
+        return self._pending_rows + sum(_rows(o) for o in self._writing)
+
+    def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Add outcomes; waits while too much is pending."""
+        with self._changed:
+            while self._pending_rows > self._rows_max and not self._stopping:
+                self._changed.wait()
+            if not self._pending:
+                self._oldest = time.monotonic()
+            self._pending += outcomes
+            self._pending_rows += sum(_rows(o) for o in outcomes)
+            self._changed.notify_all()
+
+    def flush(self, *, timeout_seconds: float) -> bool:
+        """Write what is pending without waiting for more; False when the time runs out."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            self._flushing = True
+            self._changed.notify_all()
+            while self._pending or self._writing:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopping or not self._changed.wait(left):
+                    break
+            self._flushing = False
+            return not (self._pending or self._writing)
+
+    def stop(self) -> None:
+        """Stop at once; what is pending is decided again after the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def find(self, event_id: str) -> dict[str, Any] | None:
+        """The decision on an event that is not yet written."""
+        with self._changed:
+            held = [*self._writing, *self._pending]
+        for outcome in reversed(held):
+            rows = outcome.decisions.filter(pc.equal(outcome.decisions["event_id"], event_id))
+            if rows.num_rows:
+                return dict(rows.to_pylist()[0])
+        return None
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._gather()) is not None:
+                if self._write(batch):
+                    self._written()
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread: the pipeline decides
+            self._failed(error)
+
+    def _gather(self) -> Sequence[Outcome] | None:
+        """What is to be written next; None when stopping."""
+        with self._changed:
+            self._writing = ()
+            self._changed.notify_all()
+            while not self._stopping and not self._due():
+                self._changed.wait(self._until_due())
+            if self._stopping:
+                return None
+            self._writing, self._pending, self._pending_rows = self._pending, [], 0
+            self._changed.notify_all()
+            return self._writing
+
+    def _due(self) -> bool:
+        return bool(self._pending) and (
+            self._flushing
+            or self._pending_rows >= self._rows
+            or time.monotonic() - self._oldest >= self._every_seconds
+        )
+
+    def _until_due(self) -> float | None:
+        if not self._pending:
+            return None
+        return max(0.0, self._oldest + self._every_seconds - time.monotonic())
+
+    def _write(self, batch: Sequence[Outcome]) -> bool:
+        """Write until it succeeds; False if told to stop before that."""
+        pause = 0.05
+        while not self._stopping:
+            try:
+                self._warehouse.write(batch)
+            except TransientError as error:
+                self.failures += 1
+                _log.warning("warehouse_write_failed", reason=str(error), pause_seconds=pause)
+                with self._changed:
+                    self._changed.wait(pause)
+                pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+            else:
+                self.failures = 0
+                return True
+        return False
+
+
+def _rows(outcome: Outcome) -> int:
+    """Rows by which an outcome is counted; one at least, so that offsets advance too."""
+    return max(1, outcome.events.num_rows + outcome.dead_letters.num_rows)

@@ -1,0 +1,106 @@
+"""One decision for each event, from the rules it hit."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.decisions.decide import decide
+from tidegate.outcome import DECISIONS, events_schema
+from tidegate.rules.reason import compile_reason
+from tidegate.rules.ruleset import Action, Hits, Mode, Rule
+from tidegate.schema import Schema
+from tidegate.sql.expression import Scope, compile_expression
+from tidegate.sql.source import SourceText
+
+SCHEMA = Schema.of([("id", "text"), ("ts", "timestamp")], id="id", event_time="ts")
+SCOPE = Scope.of(SCHEMA)
+BEGIN = datetime.fromisoformat("2023-06-06T20:24:00")
+
+
+def events(n: int) -> pa.RecordBatch:
+    rows = [
+        {
+            "id": f"e{i}",
+            "ts": BEGIN + timedelta(seconds=i),
+            "ingest_time": BEGIN,
+            "source": "test",
+            "log_offset": 100 + i,
+        }
+        for i in range(n)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=events_schema(SCHEMA))
+
+
+def rule(name: str, action: Action, mode: Mode = Mode.LIVE) -> Rule:
+    when = compile_expression(SourceText("id = 'e1'"), SCOPE)
+    return Rule(name, when, action, compile_reason(SourceText("because"), SCOPE), mode)
+
+
+def hits(hit: Rule, *rows: int) -> Hits:
+    reasons = [f"{hit.name} at {row}" for row in rows]
+    return Hits(hit, hit.action, np.array(rows, dtype=np.int64), reasons)
+
+
+def decided(n: int, *found: Hits) -> list[dict[str, object]]:
+    batch = decide(events(n), found, schema=SCHEMA, version="v1", decided_at=7)
+    assert batch.schema == DECISIONS
+    batch.validate(full=True)
+    return batch.to_pylist()
+
+
+def test_an_event_without_hits_is_approved() -> None:
+    (row,) = decided(1)
+    assert row["action"] == "approve"
+    assert row["rules"] == []
+
+
+def test_no_events_make_no_decisions() -> None:
+    assert decided(0) == []
+
+
+def test_the_decision_carries_id_time_version_and_offset() -> None:
+    (row,) = decided(1)
+    assert (row["event_id"], row["event_time"]) == ("e0", BEGIN)
+    assert (row["version"], row["log_offset"], row["score"]) == ("v1", 100, None)
+
+
+def test_the_most_severe_action_counts_and_every_hit_is_listed() -> None:
+    found = [hits(rule("a", Action.BLOCK), 0), hits(rule("b", Action.REVIEW), 0, 1)]
+    first, second = decided(2, *found)
+    assert (first["action"], second["action"]) == ("block", "review")
+    assert first["rules"] == [
+        {"name": "a", "action": "block", "mode": "live", "reason": "a at 0"},
+        {"name": "b", "action": "review", "mode": "live", "reason": "b at 0"},
+    ]
+
+
+def test_allow_overrides_block() -> None:
+    found = [hits(rule("a", Action.BLOCK), 0), hits(rule("vip", Action.ALLOW), 0)]
+    assert decided(1, *found)[0]["action"] == "approve"
+
+
+def test_shadow_hits_are_listed_and_change_nothing() -> None:
+    (row,) = decided(1, hits(rule("try", Action.BLOCK, Mode.SHADOW), 0))
+    assert row["action"] == "approve"
+    assert row["rules"] == [
+        {"name": "try", "action": "block", "mode": "shadow", "reason": "try at 0"}
+    ]
+
+
+RULES = [rule(f"r{i}{m}", a, m) for m in (Mode.LIVE, Mode.SHADOW) for i, a in enumerate(Action)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(RULES), st.sets(st.integers(0, 5), min_size=1))))
+def test_decisions_equal_those_made_one_by_one(drawn: list[tuple[Rule, set[int]]]) -> None:
+    found = [hits(r, *sorted(rows)) for r, rows in drawn]
+    for i, row in enumerate(decided(6, *found)):
+        own = [h for h in found if i in h.rows]
+        live = [h.action for h in own if h.rule.mode is Mode.LIVE]
+        expected = max(
+            (a for a in live if a is not Action.ALLOW), key=list(Action).index, default="approve"
+        )
+        assert row["action"] == ("approve" if Action.ALLOW in live else expected)
+        assert [r["name"] for r in row["rules"]] == [h.rule.name for h in own]  # type: ignore[attr-defined]
