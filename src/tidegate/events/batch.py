@@ -33,27 +33,37 @@ class Rows:
 
     A value lies in `words[column, row]`: the number itself (float64 as its bits), or for text where
     it begins, with its length in `lengths`. Text lies in the payload if that place is not negative;
-    `~place` is its place in `side` otherwise. `valid` is 1 where there is a value.
+    `~place` is its place in `text()` otherwise. `valid` is 1 where there is a value.
     """
 
-    def __init__(self, column_count: int, count: int) -> None:
+    def __init__(self, column_count: int, count: int, *, text_bytes_max: int) -> None:
         self.words = np.empty((column_count, count), dtype=np.int64)
         self.lengths = np.empty((column_count, count), dtype=np.int32)
         self.valid = np.zeros((column_count, count), dtype=np.uint8)
-        self.side = bytearray()
+        # Memory that is never written to is never really taken.
+        self.side = np.empty(text_bytes_max, dtype=np.uint8)
+        self.used = 0
+        self._more = bytearray()
 
     def put(self, row: int, values: list[Value | None]) -> None:
-        """Write one row; bytes are kept in `side`."""
+        """Write one row; what is text is kept beside, behind what a kernel has put in `side`."""
         for column, value in enumerate(values):
             self.valid[column, row] = value is not None
             if isinstance(value, bytes):
-                self.words[column, row] = ~len(self.side)
+                self.words[column, row] = ~(self.used + len(self._more))
                 self.lengths[column, row] = len(value)
-                self.side += value
+                self._more += value
             elif isinstance(value, float):
                 self.words[column, row] = _bits(value)
             elif value is not None:
                 self.words[column, row] = value
+
+    def text(self) -> npt.NDArray[np.uint8]:
+        """All text that does not lie in the payload."""
+        written = self.side[: self.used]
+        if not self._more:
+            return written
+        return np.concatenate((written, np.frombuffer(self._more, dtype=np.uint8)))
 
 
 def _bits(value: float) -> int:
@@ -77,7 +87,7 @@ class Batches:
         size = pack.measure(rows.lengths, rows.valid, chosen, self._forms, nodes, buffers)
         message = self._template.message(len(chosen), int(size), nodes, buffers)
         body = np.frombuffer(memoryview(message), dtype=np.uint8)[self._template.size :]
-        side = np.frombuffer(bytes(rows.side), dtype=np.uint8)
+        side = rows.text()
         words, lengths, valid = rows.words, rows.lengths, rows.valid
         pack.fill(words, lengths, valid, chosen, self._forms, payload, side, nodes, buffers, body)
         return pa.ipc.read_record_batch(pa.ipc.read_message(message), self.schema)
@@ -110,7 +120,7 @@ class _Template:
 
     def message(self, length: int, body_size: int, nodes: Words, buffers: Words) -> pa.Buffer:
         """A buffer that begins with the head of a message and has room for its body."""
-        message = pa.allocate_buffer(self.size + body_size)
+        message = pa.allocate_buffer(self.size + body_size + pack.SLACK)
         view = memoryview(message).cast("B")
         view[: self.size] = self._head
         struct.pack_into("<q", view, self._length, length)

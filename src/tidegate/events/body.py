@@ -120,13 +120,13 @@ def _elements(body: bytes, start: int, end: int, records_max: int) -> Records:
     data = np.frombuffer(body, dtype=np.uint8)
     room = min(records_max + 1, (end - start) // 2 + 1)
     bounds = np.empty((2, room), dtype=np.int64)
-    count = _find_elements(data, start, end, bounds)
+    count = find_elements(data, start, end, bounds)
     found = Records(body, bounds[0, :count].copy(), bounds[1, :count].copy())
     return _bounded(found, records_max)
 
 
 @njit(nogil=True, cache=True)
-def _find_elements(data: npt.NDArray[np.uint8], start: int, end: int, bounds: Bounds) -> int:
+def find_elements(data: npt.NDArray[np.uint8], start: int, end: int, bounds: Bounds) -> int:
     """Fill in the elements' bounds until they are full or the array ends; returns how many."""
     count = 0
     depth = 0

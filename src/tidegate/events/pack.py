@@ -8,10 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from tidegate.events.bits import address, load, load8, store, store8
+
 WORD = 0  # eight bytes a value: bigint, double, timestamp
 BIT = 1  # boolean
 WIDE = 2  # decimal128 from an int64
 SPAN = 3  # text
+
+SLACK = 64  # bytes behind the body that may be written to
 
 _ALIGN = 64
 
@@ -58,7 +62,7 @@ def _value_bytes(form: int, n: int) -> int:
 
 @njit(nogil=True, cache=True)
 def fill(words, lengths, valid, chosen, forms, payload, side, nodes, buffers, body):  # type: ignore[no-untyped-def]
-    """Write every buffer at the place that `measure` gave it."""
+    """Write every buffer at the place that `measure` gave it; `body` has `SLACK` bytes more."""
     b = 0
     for c in range(len(forms)):
         if nodes[c, 1] > 0:
@@ -116,17 +120,30 @@ def _fill_wide(words, valid, chosen, out):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _fill_text(words, lengths, valid, chosen, payload, side, offsets, text):  # type: ignore[no-untyped-def]
     at = 0
+    here, aside, to = address(payload), address(side), address(text)
     for k in range(len(chosen)):
         i = chosen[k]
         offsets[k] = at
         if valid[i]:
-            length = lengths[i]
             start = words[i]
             if start >= 0:
-                for j in range(length):
-                    text[at + j] = payload[start + j]
+                _copy(here + start, lengths[i], len(payload) - start, to + at)
             else:
-                for j in range(length):
-                    text[at + j] = side[~start + j]
-            at += length
+                _copy(aside + ~start, lengths[i], len(side) - ~start, to + at)
+            at += lengths[i]
     offsets[len(chosen)] = at
+
+
+@njit(nogil=True, cache=True)
+def _copy(source: int, length: int, room: int, target: int) -> None:
+    """Copy bytes, eight at a time while the source has them: what is written too far is mended.
+
+    The bytes behind a text belong to the next text, which is written later, or to `SLACK`.
+    """
+    done = 0
+    while done < length and done + 8 <= room:
+        store8(target, done, load8(source, done))
+        done += 8
+    while done < length:
+        store(target, done, load(source, done))
+        done += 1

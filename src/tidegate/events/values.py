@@ -18,6 +18,7 @@ from typing import NoReturn
 import msgspec
 
 from tidegate.events.reasons import DeadReason, Fault
+from tidegate.events.times import TIME_MAX, TIME_MIN
 from tidegate.schema import Column, Kind
 
 Value = int | float | bytes
@@ -34,8 +35,6 @@ SHOWN_MAX = 60
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - times inside are UTC without a zone
 _MICROSECOND = timedelta(microseconds=1)
-_TIME_MIN = -62_135_596_800_000_000  # 0001-01-01T00:00:00
-_TIME_MAX = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
 _INT64 = range(-(2**63), 2**63)
 _QUOTE = 0x22
 
@@ -186,7 +185,7 @@ def _epoch_time(column: Column, raw: bytes, per_unit: Fraction) -> int:
 
 
 def _in_calendar(column: Column, raw: bytes, time: int) -> int:
-    if not _TIME_MIN <= time <= _TIME_MAX:
+    if not TIME_MIN <= time <= TIME_MAX:
         raise _fault(DeadReason.BAD_TIME, column, "outside the years 1 to 9999", raw)
     return time
 
