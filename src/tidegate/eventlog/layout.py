@@ -60,6 +60,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     if not path.parent.is_dir():
         raise InputError(f"the folder `{path.parent}` of the log `{path.name}` does not exist")
+    if path.is_dir():
+        raise InputError(f"the log `{path}` is a folder; it should be a file or not there yet")
     with translated(path, offset=0), _closed_on_error(_connect(path)) as conn:
         conn.text_factory = bytes
         _recognise(conn, path)
@@ -126,14 +128,12 @@ def _recognise(conn: sqlite3.Connection, path: Path) -> None:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
             raise
         raise _not_a_database(path) from error
-    application_id, version, tables = *marks, _table_count(conn)
-    if (application_id, version, tables) == (0, 0, 0):
+    application_id, version = marks
+    tables = _tables(conn)
+    if not (application_id or version or tables):
         return  # new, or its creation was cut short
     if application_id != APPLICATION_ID:
-        raise InputError(
-            f"`{path}` is an SQLite database with {tables} tables and application id "
-            f"{application_id:#010x}, not a Tidegate event log ({APPLICATION_ID:#010x})"
-        )
+        raise _not_a_log(path, application_id, tables)
     if version != FORMAT_VERSION:
         raise InputError(
             f"`{path}` has format version {version}; this Tidegate reads version {FORMAT_VERSION}: "
@@ -144,8 +144,18 @@ def _recognise(conn: sqlite3.Connection, path: Path) -> None:
 _MARKS = ("application_id", "user_version")
 
 
-def _table_count(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+def _tables(conn: sqlite3.Connection) -> set[bytes]:
+    rows = conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return {name for (name,) in rows}
+
+
+def _not_a_log(path: Path, application_id: int, tables: set[bytes]) -> InputError | DamageError:
+    if tables == {b"entries", b"span", b"positions"}:
+        return DamageError(f"`{path}` is damaged: its application id is wrong", offset=0)
+    return InputError(
+        f"`{path}` is an SQLite database with {len(tables)} tables and application id "
+        f"{application_id:#010x}, not a Tidegate event log ({APPLICATION_ID:#010x})"
+    )
 
 
 def _not_a_database(path: Path) -> InputError | DamageError:
@@ -179,14 +189,16 @@ def _set_wal(conn: sqlite3.Connection) -> None:
 
 
 def _create(conn: sqlite3.Connection, path: Path) -> None:
-    if _table_count(conn):
+    if _tables(conn):
         return
     with transaction(conn):
-        if _table_count(conn):
+        if _tables(conn):
             return  # another process was faster
         for statement in filter(str.strip, _TABLES.split(";")):
             conn.execute(statement)
         state.write_span(conn, state.Span(0, 0))
+    # From here on the file says by itself what it is, even should its WAL get lost.
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     _sync_folder(path.parent)
 
 

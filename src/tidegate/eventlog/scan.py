@@ -126,10 +126,8 @@ def damage_start(conn: sqlite3.Connection, offset: int) -> int:
     expected = span(conn).first_offset
     with suppress(sqlite3.Error), closing(conn.execute(_HEADS)) as heads:
         for first, count in heads:
-            if first > expected and expected <= offset < first:
-                return expected  # rows are missing here
-            if first == expected and first <= offset < first + count:
-                return first
+            if expected <= offset < first + count and first >= expected:
+                return expected  # the row itself, or rows missing before it
             if first >= expected:
                 expected = first + count
     return min(expected, offset)

@@ -205,6 +205,8 @@ class SqliteLog:
         """Read the whole log and yield what is damaged, in order of offsets."""
         with self._reading() as conn:
             at, end = scan.span(conn).first_offset, self._look(conn).next_offset
+            if reason := state.damage(conn):
+                yield DamagedEntry(at, reason)
         while at < end:
             try:
                 at = self.read(at)[-1].next_offset

@@ -52,6 +52,16 @@ def read_positions(conn: sqlite3.Connection) -> dict[str, int]:
     return dict(_position(*row) for row in rows)
 
 
+def damage(conn: sqlite3.Connection) -> str | None:
+    """What is wrong with the span or the positions, if anything is."""
+    for read in (read_span, read_positions):
+        try:
+            read(conn)
+        except (DamageError, sqlite3.DatabaseError) as error:
+            return str(error)
+    return None
+
+
 def add_position(conn: sqlite3.Connection, consumer: str, position: int) -> None:
     """Write the position of a consumer that may be new."""
     conn.execute(
