@@ -349,9 +349,9 @@ class SqliteLog:
         late = self._wal_bytes >= WAL_BYTES_MAX
         # What is in the WAL is durable: no append fails because it cannot be folded away now.
         with suppress(sqlite3.Error, DamageError):
-            if self._checkpoint(conn, "RESTART" if late else "PASSIVE", 1000):
+            if self._checkpoint(conn, "RESTART" if late else "PASSIVE", 100):
                 return
-        self._checkpoint_at = self._wal_bytes + CHECKPOINT_BYTES // 8
+        self._checkpoint_at = self._wal_bytes + CHECKPOINT_BYTES // 4
 
     def _checkpoint(self, conn: sqlite3.Connection, mode: str, wait_ms: int) -> bool:
         """Fold the WAL into the file; False if readers kept some of it back."""

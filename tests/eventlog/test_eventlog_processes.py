@@ -1,0 +1,137 @@
+"""The log shared between processes, and what is left of it when one is killed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tidegate.eventlog import SqliteLog
+from tidegate.testing.eventlog import add, read_all
+
+_PRELUDE = """
+import sys, threading
+from pathlib import Path
+from tidegate.eventlog import SqliteLog
+from tidegate.testing.eventlog import add
+log = SqliteLog.open(Path(sys.argv[1]))
+"""
+# Appends from several threads and says on stdout what was acknowledged, until it is killed.
+_WRITER = (
+    _PRELUDE
+    + """
+lock = threading.Lock()
+def work(name):
+    for i in range(int(sys.argv[3])):
+        record = f"{sys.argv[2]}-{name}-{i}"
+        offset = add(log, record.encode(), bytes(i % 50 * 100))
+        with lock:
+            sys.stdout.write(f"{offset} {record}\\n")
+            sys.stdout.flush()
+threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+log.close()
+"""
+)
+_FOLLOWER = (
+    _PRELUDE
+    + """
+print("ready", flush=True)
+offset = 0
+while offset < int(sys.argv[2]) and log.follow(offset, timeout_seconds=30):
+    for entry in log.read(offset):
+        print(entry.first_offset, entry.records[0].decode(), flush=True)
+        offset = entry.next_offset
+log.close()
+"""
+)
+
+
+@contextmanager
+def process(script: str, *args: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", script, *map(str, args)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def lines(child: subprocess.Popen[str]) -> Iterator[str]:
+    assert child.stdout is not None
+    return iter(child.stdout)
+
+
+def pairs(said: list[str]) -> list[tuple[int, str]]:
+    """Offset and record of each whole line."""
+    return [(int(a), b) for a, b in (x.split() for x in said if x.endswith("\n"))]
+
+
+def stored(log: SqliteLog) -> list[tuple[int, str]]:
+    return [(e.first_offset, e.records[0].decode()) for e in read_all(log)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_killed_writer_had_acknowledged_is_there(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "log.sqlite"
+    acknowledged: list[tuple[int, str]] = []
+    for round_ in range(2):
+        with process(_WRITER, path, round_, 1_000_000) as child:
+            said = list(itertools.islice(lines(child), random.Random(seed).randrange(1, 800)))
+            child.send_signal(signal.SIGKILL)
+            acknowledged += pairs([*said, *lines(child)])
+        with SqliteLog.open(path) as log:
+            kept = stored(log)
+            assert set(acknowledged) <= set(kept)
+            assert [offset for offset, _ in kept] == list(range(0, 2 * len(kept), 2))
+            assert list(log.verify()) == []
+            assert add(log, b"after", b"") == 2 * len(kept)
+
+
+def test_processes_that_append_at_once_share_one_sequence(tmp_path: Path) -> None:
+    # They also create the log at once.
+    path = tmp_path / "log.sqlite"
+    with (
+        process(_WRITER, path, "a", 50) as a,
+        process(_WRITER, path, "b", 50) as b,
+        process(_WRITER, path, "c", 50) as c,
+    ):
+        acknowledged = [pair for child in (a, b, c) for pair in pairs(list(lines(child)))]
+        assert [child.wait(30) for child in (a, b, c)] == [0, 0, 0]
+    with SqliteLog.open(path) as log:
+        assert stored(log) == sorted(acknowledged)
+        assert [offset for offset, _ in stored(log)] == list(range(0, 1200, 2))
+
+
+def test_a_reader_in_another_process_follows(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with SqliteLog.open(path) as log, process(_FOLLOWER, path, 20) as child:
+        said = lines(child)
+        assert next(said) == "ready\n"
+        waits = []
+        for i in range(20):
+            add(log, b"r%d" % i)
+            appended = time.monotonic()
+            assert next(said) == f"{i} r{i}\n"
+            waits.append(time.monotonic() - appended)
+        assert sorted(waits)[10] < 1.0  # polls every 20 ms
+
+
+def test_the_log_is_read_while_its_writer_lies_killed(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with process(_WRITER, path, "w", 1_000_000) as child:
+        said = lines(child)
+        next(said)
+        with SqliteLog.open(path) as log:
+            child.kill()
+            acknowledged = pairs(list(said))
+            assert set(acknowledged) <= set(stored(log))

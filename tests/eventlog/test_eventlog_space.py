@@ -1,0 +1,167 @@
+"""Neither the WAL nor the file grows without bound, and positions cost no commits."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tidegate.eventlog import SqliteLog
+from tidegate.testing.eventlog import add, described, read_all
+
+_MB = 1 << 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.sqlite"
+
+
+def wal_bytes(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    give_up = time.monotonic() + 20
+    while not holds() and time.monotonic() < give_up:
+        time.sleep(0.02)
+    return holds()
+
+
+@pytest.fixture
+def _small_wal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.eventlog.sqlite.CHECKPOINT_BYTES", _MB)
+    monkeypatch.setattr("tidegate.eventlog.sqlite.WAL_BYTES_MAX", 4 * _MB)
+
+
+@pytest.mark.usefixtures("_small_wal")
+def test_the_wal_stays_small_under_steady_load(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        for i in range(200):
+            add(log, bytes(100_000), b"%d" % i)
+            log.read(2 * i)
+        assert wal_bytes(path) < 3 * _MB
+        assert len(read_all(log)) == 200
+
+
+@pytest.mark.usefixtures("_small_wal")
+def test_a_reader_that_holds_the_wal_back_delays_appends_but_fails_none(path: Path) -> None:
+    with SqliteLog.open(path) as log, closing(sqlite3.connect(path)) as reader:
+        add(log, b"a")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entries").fetchone()
+        for _ in range(60):
+            add(log, bytes(100_000))
+        assert wal_bytes(path) > 4 * _MB
+        reader.execute("COMMIT")
+        for _ in range(30):
+            add(log, bytes(100_000))
+        size = wal_bytes(path)
+        for _ in range(60):
+            add(log, bytes(100_000))
+        assert wal_bytes(path) <= size
+
+
+def test_the_wal_is_folded_away_when_writes_pause(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
+    with SqliteLog.open(path) as log:
+        add(log, bytes(100_000))
+        assert wait_until(lambda: wal_bytes(path) == 0)
+        add(log, b"again")
+        assert wait_until(lambda: wal_bytes(path) == 0)
+        assert len(read_all(log)) == 2
+
+
+def test_a_closed_log_is_one_file(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        add(log, b"a")
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_trimmed_space_is_used_again(path: Path) -> None:
+    sizes = []
+    with SqliteLog.open(path) as log:
+        for round_ in range(12):
+            for _ in range(20):
+                add(log, bytes(200_000), ingest_time=round_)
+            log.set_position("engine", log.next_offset)
+            log.trim(before_time=round_)  # keeps the last round
+            log._tidy(), log._tidy()
+            sizes.append(path.stat().st_size)
+    assert max(sizes[2:]) <= sizes[1] + _MB
+    assert sizes[-1] < 12 * _MB
+
+
+def test_a_file_mostly_free_shrinks(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        for i in range(300):
+            add(log, bytes(200_000), ingest_time=i)
+        kept = [described(e) for e in log.read(290)]
+        log.set_position("engine", 300)
+        assert log.trim(before_time=290) == 290
+        assert [described(e) for e in read_all(log)] == kept
+    assert path.stat().st_size < 20 * _MB
+
+
+def test_setting_positions_writes_nothing_until_later(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        for _ in range(100):
+            add(log, b"x")
+        log.set_position("engine", 0)
+        before = wal_bytes(path)
+        for offset in range(1, 101):
+            log.set_position("engine", offset)
+        assert wal_bytes(path) == before
+        assert log.positions() == {"engine": 100}
+        assert _stored_positions(path) == {"engine": 0}
+
+
+def test_positions_become_durable_within_about_a_second(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
+    with SqliteLog.open(path) as log:
+        add(log, b"x")
+        log.set_position("engine", 0)
+        log.set_position("engine", 1)
+        assert wait_until(lambda: _stored_positions(path) == {"engine": 1})
+
+
+def test_trim_makes_positions_durable_with_what_it_removes(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        add(log, b"x")
+        log.set_position("engine", 0)
+        log.set_position("engine", 1)
+        assert log.trim(before_time=1) == 1
+        assert _stored_positions(path) == {"engine": 1}
+
+
+def test_trim_heeds_consumers_of_other_processes(path: Path) -> None:
+    with SqliteLog.open(path) as log, SqliteLog.open(path) as other:
+        for _ in range(3):
+            add(log, b"x")
+        log.set_position("engine", 3)
+        other.set_position("sink", 1)
+        other.set_position("sink", 2)  # not durable yet, so it does not count yet
+        assert log.trim(before_time=1) == 1
+
+
+def test_a_consumer_forgotten_elsewhere_stays_forgotten(path: Path) -> None:
+    with SqliteLog.open(path) as log, SqliteLog.open(path) as other:
+        add(log, b"x")
+        other.set_position("sink", 0)
+        log.forget("sink")
+        other.set_position("sink", 1)
+        other.close()
+        assert log.positions() == {}
+
+
+def _stored_positions(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as conn:
+        return dict(conn.execute("SELECT consumer, position FROM positions"))
