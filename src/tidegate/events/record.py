@@ -149,7 +149,8 @@ def _described(record: bytes, error: Exception) -> tuple[str, int]:
         return ("nothing but blanks" if not record.strip() else "unexpected end"), len(record)
     if record.startswith(b"\xef\xbb\xbf"):
         return "a byte order mark", 0
-    return match[1], int(match[2])
+    # msgspec counts one too many here.
+    return match[1], int(match[2]) - (match[1] == "trailing characters")
 
 
 def _valueless_key(record: bytes, at: int) -> re.Match[bytes] | None:

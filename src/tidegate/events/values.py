@@ -82,7 +82,7 @@ def _bigint(column: Column, raw: bytes) -> int:
         _wrong_type(column, raw)
     # Twenty characters hold every int64; longer ones are never converted, which costs time.
     if len(raw) > 20 or (value := int(raw)) not in _INT64:
-        raise _fault(DeadReason.OUT_OF_RANGE, column, "beyond 64 bits", raw)
+        raise _fault(DeadReason.OUT_OF_RANGE, column, "beyond the 64 bits of bigint", raw)
     return value
 
 
@@ -91,7 +91,7 @@ def _double(column: Column, raw: bytes) -> float:
         _wrong_type(column, raw)
     value = float(raw)
     if math.isinf(value):
-        raise _fault(DeadReason.OUT_OF_RANGE, column, "beyond 64-bit floating point", raw)
+        raise _fault(DeadReason.OUT_OF_RANGE, column, "beyond the range of double", raw)
     return value
 
 
@@ -114,18 +114,19 @@ def _scaled(column: Column, raw: bytes, text: bytes) -> int:
         mantissa = re.split(rb"[eE]", text)[0]
         if not mantissa.strip(b"-0."):
             return 0
-        raise _fault(DeadReason.OUT_OF_RANGE, column, "out of range", raw) from None
+        raise _fault(
+            DeadReason.OUT_OF_RANGE, column, f"beyond the digits of {column.type}", raw
+        ) from None
     assert isinstance(exponent, int)  # noqa: S101 - JSON has no NaN and no infinity
     shown = "".join(map(str, digits)).strip("0")
     if not shown:
         return 0
     power = exponent + _zeros_at_end(digits) + column.type.scale
     if power < 0:
-        raise _fault(
-            DeadReason.OUT_OF_RANGE, column, f"more than {column.type.scale} fractional digits", raw
-        )
+        what = f"more fractional digits than {column.type} holds"
+        raise _fault(DeadReason.OUT_OF_RANGE, column, what, raw)
     if len(shown) + power > column.type.precision:
-        raise _fault(DeadReason.OUT_OF_RANGE, column, "too many digits", raw)
+        raise _fault(DeadReason.OUT_OF_RANGE, column, f"beyond the digits of {column.type}", raw)
     value = int(shown) * int(10**power)
     return -value if sign else value
 
@@ -161,7 +162,9 @@ def _written_time(column: Column, raw: bytes, text: bytes) -> int:
     try:
         moment = datetime(year, month, day, hour, minute, second, microsecond)  # noqa: DTZ001
     except ValueError as error:
-        raise _fault(DeadReason.BAD_TIME, column, f"{error}", raw) from error
+        raise _fault(
+            DeadReason.BAD_TIME, column, "no calendar or clock shows this time", raw
+        ) from error
     offset = _offset(column, raw, match[8] or b"Z")
     return _in_calendar(column, raw, (moment - _EPOCH) // _MICROSECOND - offset)
 
@@ -180,7 +183,7 @@ def _epoch_time(column: Column, raw: bytes, per_unit: Fraction) -> int:
     # The limits keep exact arithmetic small; no time needs that many digits.
     exponent = re.split(rb"[eE]", raw)[1:]
     if len(raw) > 40 or (exponent and abs(int(exponent[0])) > 40):
-        raise _fault(DeadReason.BAD_TIME, column, "no time this long is known", raw)
+        raise _fault(DeadReason.BAD_TIME, column, "too many digits for a time", raw)
     return _in_calendar(column, raw, math.floor(Fraction(raw.decode()) * per_unit))
 
 
@@ -200,7 +203,7 @@ def _wrong_type(column: Column, raw: bytes) -> NoReturn:
 
 
 def _fault(reason: DeadReason, column: Column, what: str, raw: bytes) -> Fault:
-    message = f"column `{column.name}`: {what} for {column.type}, saw {shown(raw)}"
+    message = f"column `{column.name}`: {what}, saw {shown(raw)}"
     return Fault(reason, message, column=column.name)
 
 
