@@ -10,7 +10,7 @@ ROOT = Path(tidegate.__file__).parent
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
     ["errors", "clock", "schema", "records"],
-    ["outcome"],
+    ["outcome", "sinks.contract"],
     ["sql.source"],
     ["project"],
     ["events"],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from tidegate.warehouse.table import DataFile, Table
 class _Group:
     """A row group of a file, or the whole file (`index` is None) where it is small."""
 
-    path: Path
+    path: str
     index: int | None
     rows: int
     offset_min: int
@@ -62,10 +63,15 @@ class TableFeed:
 
     def _read(self, offset: int, until: int, rows_max: int) -> Delivery:
         schema = self._schema()
-        files = [f for f in self._table.files() if f.offset_min < until and f.offset_max >= offset]
-        groups, bound = _enough(_groups(files), offset, until, rows_max)
-        rows = _ordered(_tables(groups, schema, offset, bound), schema)
-        return _cut(rows, offset, bound, rows_max)
+        start = offset
+        while True:
+            groups, bound = _enough(
+                _groups(self._table.files(), start, until), start, until, rows_max
+            )
+            rows = _ordered(_tables(groups, schema, start, bound), schema)
+            if rows.num_rows or bound == until:
+                return _cut(rows, offset, bound, rows_max)
+            start = bound
 
     def _schema(self) -> pa.Schema:
         date = self._table.layout.date
@@ -73,9 +79,44 @@ class TableFeed:
         return pa.schema([f.with_type(shown_type(f.type)) for f in fields])
 
 
-def _groups(files: Sequence[DataFile]) -> Iterator[_Group]:
-    for file in sorted(files, key=lambda f: f.offset_min):
-        yield _Group(file.path, None, file.rows, file.offset_min, file.offset_max)
+def _groups(files: Sequence[DataFile], offset: int, until: int) -> Iterator[_Group]:
+    """What can hold rows of the stretch, by lowest offset; a large file by its row groups.
+
+    The footer of a large file is read only when its turn comes.
+    """
+    waiting = [
+        (f.offset_min, str(f.path), -1, f.rows, f.offset_max)
+        for f in files
+        if f.offset_min < until and f.offset_max >= offset
+    ]
+    heapq.heapify(waiting)
+    while waiting:
+        low, path, index, rows, high = heapq.heappop(waiting)
+        if index < 0 and rows > _WHOLE_ROWS:
+            for group in _row_groups(path):
+                if group[0] < until and group[-1] >= offset:
+                    heapq.heappush(waiting, group)
+        else:
+            yield _Group(path, None if index < 0 else index, rows, low, high)
+
+
+def _row_groups(path: str) -> Iterator[tuple[int, str, int, int, int]]:
+    with pq.ParquetFile(path) as file:
+        footer = file.metadata
+        # The leaf's place among the leaves: nested columns before it count once for each leaf.
+        leaves = [footer.schema.column(i).path for i in range(footer.num_columns)]
+        column = leaves.index("log_offset")
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            low, high = _bounds(group.column(column))
+            yield low, path, index, group.num_rows, high
+
+
+def _bounds(column: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    statistics = column.statistics
+    if statistics is None or not statistics.has_min_max:
+        return 0, 2**63 - 1  # written by someone else: it may hold anything
+    return cast("int", statistics.min), cast("int", statistics.max)
 
 
 def _enough(

@@ -12,6 +12,8 @@ from tidegate.warehouse.checkpoint import Checkpoint
 from tidegate.warehouse.layout import Layout
 from tidegate.warehouse.table import Table
 
+_LOST = ".lost"
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -55,9 +57,20 @@ def open_tables(root: Path, wanted: Mapping[str, Layout], *, retention_us: int) 
 def _mend(path: Path, name: str, note: Checkpoint | None) -> repair.Repair:
     durable = -1 if note is None else note.versions.get(name, -1)
     done = repair.mend(path, name, durable_version=durable)
-    if done.lost or (path.exists() and not done.readable):
-        shutil.rmtree(path)
+    if path.exists() and not done.readable:
+        _put_aside(path, lost=done.lost)
     return done
+
+
+def _put_aside(path: Path, *, lost: bool) -> None:
+    """Make room for a new table; what once was whole is kept for whoever wants to look."""
+    if not lost:
+        shutil.rmtree(path)
+        return
+    aside = path.parent / _LOST / path.name
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(exist_ok=True)
+    path.rename(aside)
 
 
 def _found(path: Path, layout: Layout, note: Checkpoint | None, mended: repair.Repair) -> _Found:

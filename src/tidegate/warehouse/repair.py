@@ -145,11 +145,22 @@ def _whole(file: Path, size: int | None = None) -> bool:
 
 
 def _good_checkpoint(log: Path) -> int:
+    newest = -1
     for version, file in reversed(list(checkpoint_files(log))):
         if _whole(file):
-            return version
+            newest = version
+            break
         _drop_checkpoints(log, version)
-    return -1
+    if _hinted(log) != newest:
+        (log / _LAST).unlink(missing_ok=True)  # only a hint: without it the folder is listed
+    return newest
+
+
+def _hinted(log: Path) -> int:
+    try:
+        return int(json.loads((log / _LAST).read_bytes())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def _drop_checkpoints(log: Path, version: int) -> int:

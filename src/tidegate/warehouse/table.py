@@ -43,6 +43,7 @@ class DataFile:
 
     path: Path
     date: str  # of its partition, as in 2026-01-31
+    written_us: int
     bytes: int
     rows: int
     offset_min: int
@@ -65,7 +66,7 @@ class Table:
         self.layout = layout
         self.lock = threading.RLock()
         self._handle: DeltaTable | None = handle
-        self._commits = 0
+        self._checkpointed = max((v for v, _ in checkpoint_files(path / "_delta_log")), default=-1)
         self._durable_version = -1
         self._files: tuple[int, list[DataFile]] | None = None
         self._adopt(handle)
@@ -101,7 +102,7 @@ class Table:
         return self._version
 
     def _adopt(self, handle: DeltaTable) -> None:
-        self._handle, self._version, self._commits = handle, handle.version(), 0
+        self._handle, self._version = handle, handle.version()
         self.stored = stored_schema(handle)
         # The table holds every row below this log offset.
         self.offset = handle.transaction_version(APP_ID) or 0
@@ -161,17 +162,16 @@ class Table:
         handle.update_incremental()
 
     def _renewed(self, handle: DeltaTable) -> DeltaTable:
-        self._commits += 1
-        if self._commits < _COMMITS_PER_CHECKPOINT:
+        if self._version - self._checkpointed < _COMMITS_PER_CHECKPOINT:
             return handle
         handle.create_checkpoint()
-        self._commits = 0
+        self._checkpointed = self._version
         return DeltaTable(str(self.path))
 
     def refresh(self) -> None:
         """Open the handle anew, at the newest version."""
         with self.lock:
-            self._handle = None
+            self._handle = self._files = None
             self._reopen_if_lost()
 
     def _reopen_if_lost(self) -> None:
@@ -251,11 +251,12 @@ def active_files(handle: DeltaTable, root: Path) -> list[DataFile]:
     actions = pa.table(handle.get_add_actions(flatten=True))
     if actions.num_rows == 0:
         return []
-    names = ("path", "size_bytes", "num_records", "min.log_offset", "max.log_offset")
+    names = ("path", "modification_time", "size_bytes", "num_records")
     columns = [actions.column(name).to_pylist() for name in names]
+    columns += [actions.column(f"{end}.log_offset").to_pylist() for end in ("min", "max")]
     return [
-        DataFile(root / unquote(path), _date(path), *numbers)
-        for path, *numbers in zip(*columns, strict=True)
+        DataFile(root / unquote(path), _date(path), written_ms * 1_000, *numbers)
+        for path, written_ms, *numbers in zip(*columns, strict=True)
     ]
 
 

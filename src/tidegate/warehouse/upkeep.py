@@ -13,8 +13,9 @@ from tidegate.warehouse.table import DataFile, Table
 _STAMP_EVERY_US = 10_000_000
 # Files are merged in tiers, so that a row is written again a few times in its life, not each time.
 _TIERS_BYTES = (1 << 20, 16 << 20, 256 << 20)
-# A partition with fewer small files than this is left as it is.
-_WORTH_MERGING = 8
+# A partition that is still written to waits until it has this many small files.
+_WORTH_MERGING_HOT = 8
+_COLD_AFTER_US = 600_000_000
 
 
 class Upkeep:
@@ -45,16 +46,20 @@ class Upkeep:
                 table.compact(partitions=due[1], bytes_target=due[0])
 
     def _due(self, files: list[DataFile]) -> tuple[int, list[str]] | None:
+        """The lowest tier with too many small files, and the partitions to merge there."""
         for tier in _TIERS_BYTES:
             # Two files below half a tier always merge into one.
-            small = Counter(f.date for f in files if f.bytes < tier // 2)
-            if small.total() <= self._compact_after:
-                continue
-            worth = min(_WORTH_MERGING, self._compact_after + 1)
-            dates = [date for date, count in small.items() if count >= worth]
-            if dates:
-                return tier, dates
+            worth = self._worth([f for f in files if f.bytes < tier // 2])
+            if sum(worth.values()) - len(worth) >= self._compact_after:
+                return tier, list(worth)
         return None
+
+    def _worth(self, small: list[DataFile]) -> dict[str, int]:
+        """How many small files each partition has that is worth merging."""
+        hot_since = self._clock.now() - _COLD_AFTER_US
+        hot = {f.date for f in small if f.written_us > hot_since}
+        counts = Counter(f.date for f in small)
+        return {d: n for d, n in counts.items() if n >= (_WORTH_MERGING_HOT if d in hot else 2)}
 
     def sweep(self, tables: Iterable[Table]) -> None:
         """Delete files unused for `vacuum_after`, and entries of the Delta log that old."""

@@ -1,0 +1,156 @@
+"""Files stay few and folders small over any number of commits, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from warehouse_rows import held, opened, outcome, unchanged, write_all
+
+from tidegate.warehouse import Warehouse, tables
+
+SECOND = 1_000_000
+
+
+class MovedClock:
+    """The machine's time, plus what a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead_us = 0
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000 + self.ahead_us
+
+
+def file_count(root: Path, table: str) -> int:
+    return sum(1 for f in (root / table).rglob("*") if f.is_file())
+
+
+def test_files_and_folders_stay_bounded_over_hundreds_of_commits(tmp_path: Path) -> None:
+    clock = MovedClock()
+    warehouse = opened(tmp_path, clock=clock, compact_after=10, vacuum_after=60 * SECOND)
+    most = most_active = 0
+    for first in range(0, 400, 2):
+        warehouse.write([outcome(first, first + 2)])
+        clock.ahead_us += 60 * SECOND
+        if first % 20 == 0:
+            warehouse.maintain()
+            most = max(most, file_count(tmp_path, "decisions"))
+            most_active = max(most_active, *(t.files for t in tables(tmp_path)))
+    # 200 commits on 17 dates: a file for each date, a few not merged yet, and what was replaced.
+    assert most_active < 17 + 40
+    assert most < 220
+    assert unchanged(held(warehouse), 400)
+
+
+def test_compaction_leaves_few_files_and_the_same_rows(tmp_path: Path) -> None:
+    warehouse = opened(tmp_path, compact_after=10)
+    write_all(warehouse, range(0, 61, 1))
+    before = {t.name: t.files for t in tables(tmp_path)}
+    warehouse.maintain()
+    after = {t.name: t.files for t in tables(tmp_path)}
+    assert after["events"] < before["events"] / 3
+    assert unchanged(held(warehouse, rows_max=9), 60)
+
+
+def test_compaction_keeps_what_each_table_knows_of_its_offset(tmp_path: Path) -> None:
+    warehouse = opened(tmp_path, compact_after=10)
+    write_all(warehouse, range(0, 41, 1))
+    warehouse.maintain()
+    offset = DeltaTable(str(tmp_path / "events")).transaction_version("tidegate")
+    assert offset == 40
+    again = opened(tmp_path)
+    again.write([outcome(30, 50)])
+    assert unchanged(held(again), 50)
+
+
+def test_upkeep_beside_a_busy_writer_loses_nothing(tmp_path: Path) -> None:
+    warehouse = opened(tmp_path, compact_after=8, vacuum_after=0)
+    done = threading.Event()
+    failed: list[BaseException] = []
+
+    def upkeep() -> None:
+        try:
+            while not done.is_set():
+                warehouse.maintain()
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread
+            failed.append(error)
+
+    beside = threading.Thread(target=upkeep)
+    beside.start()
+    write_all(warehouse, range(0, 300, 3))
+    done.set()
+    beside.join()
+    assert not failed
+    assert unchanged(held(warehouse), 297)
+    again = opened(tmp_path)
+    again.write([outcome(again.position, 300)])
+    assert unchanged(held(again), 300)
+
+
+def test_replaced_files_are_kept_until_vacuum_after(tmp_path: Path) -> None:
+    clock = MovedClock()
+    warehouse = opened(tmp_path, clock=clock, compact_after=10, vacuum_after=60 * SECOND)
+    write_all(warehouse, range(0, 41, 1))
+    warehouse.maintain()
+    kept = parquet_files(tmp_path)
+    clock.ahead_us += 59 * SECOND
+    warehouse.maintain()
+    assert parquet_files(tmp_path) == kept
+    clock.ahead_us += 2 * SECOND
+    warehouse.maintain()
+    assert len(parquet_files(tmp_path)) == sum(t.files for t in tables(tmp_path))
+    assert unchanged(held(warehouse), 40)
+
+
+def parquet_files(root: Path) -> set[Path]:
+    return set(root.glob("*/*=*/*.parquet"))
+
+
+def test_a_file_that_a_killed_writer_left_is_deleted_in_time(tmp_path: Path) -> None:
+    clock = MovedClock()
+    warehouse = opened(tmp_path, clock=clock, vacuum_after=SECOND)
+    write_all(warehouse, [0, 5])
+    orphan = next((tmp_path / "events").glob("event_date=*")) / "part-of-nothing.parquet"
+    orphan.write_bytes(b"PAR1")
+    warehouse.maintain()
+    assert orphan.exists()
+    clock.ahead_us += 2 * SECOND
+    warehouse.maintain()
+    assert not orphan.exists()
+
+
+def test_tables_without_rows_do_not_hold_back_what_may_leave_the_log(tmp_path: Path) -> None:
+    clock = MovedClock()
+    warehouse = opened(tmp_path, clock=clock)
+    warehouse.write([outcome(0, 3)])
+    assert warehouse.durable_position == 0
+    warehouse.maintain()
+    assert warehouse.durable_position == 3
+
+
+def test_upkeep_of_an_idle_warehouse_commits_nothing(tmp_path: Path) -> None:
+    clock = MovedClock()
+    warehouse = opened(tmp_path, clock=clock)
+    write_all(warehouse, [0, 9])
+    warehouse.maintain()
+    before = file_count(tmp_path, "events")
+    for _ in range(5):
+        clock.ahead_us += 3_600 * SECOND
+        warehouse.maintain()
+    assert file_count(tmp_path, "events") <= before
+
+
+@pytest.mark.parametrize("commits", [120])
+def test_the_delta_log_is_swept_and_the_table_still_opens(tmp_path: Path, commits: int) -> None:
+    clock = MovedClock()
+    warehouse: Warehouse = opened(tmp_path, clock=clock, vacuum_after=60 * SECOND)
+    write_all(warehouse, range(commits + 1))
+    clock.ahead_us += 120 * SECOND
+    warehouse.maintain()
+    assert len(list((tmp_path / "decisions/_delta_log").glob("*.json"))) < commits
+    warehouse.close()
+    assert unchanged(held(opened(tmp_path)), commits)
