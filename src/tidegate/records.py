@@ -40,3 +40,15 @@ class Records:
         return (
             self.payload[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True)
         )
+
+    def cut(self, bytes_max: int) -> Iterator[Records]:
+        """The same records in blocks of at most `bytes_max`, or of one record that is larger."""
+        first = 0
+        while first < len(self):
+            begin = int(self.starts[first])
+            after = int(np.searchsorted(self.ends, begin + bytes_max, side="right"))
+            after = max(first + 1, after)
+            end = int(self.ends[after - 1])
+            bounds = (self.starts[first:after] - begin, self.ends[first:after] - begin)
+            yield Records(self.payload[begin:end], *bounds)
+            first = after

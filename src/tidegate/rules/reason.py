@@ -25,7 +25,7 @@ class Reason:
     columns: frozenset[str]
 
     def render(self, rows: pa.RecordBatch) -> list[str]:
-        """The reason for each row, in order."""
+        """The reason for each row, in order; `rows` need no columns but `columns`."""
         if len(self.texts) == 1:
             return [self.texts[0]] * rows.num_rows
         values = [e.values.to_pylist() for e in self.holes.evaluate(rows)]

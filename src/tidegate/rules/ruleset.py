@@ -80,14 +80,11 @@ class RuleSet:
 
 def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch) -> list[Hits]:
     found = []
-    hit: pa.BooleanArray = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
+    hit = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
     rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
     if len(rows):
-        found.append(
-            Hits(
-                rule, rule.action, rows, rule.reason.render(batch.take(pa.array(rows, pa.int64())))
-            )
-        )
+        told = batch.select(sorted(rule.reason.columns)).take(pa.array(rows, pa.int64()))
+        found.append(Hits(rule, rule.action, rows, rule.reason.render(told)))
     if result.errors:
         found.append(_failed(rule, result.errors))
     return found
