@@ -152,6 +152,8 @@ def _variance(
         means = np.repeat(_means(groups, doubles), groups.lengths)
         with np.errstate(invalid="ignore", over="ignore"):
             squares = np.square(_ordered(groups, doubles) - means)
+        # One value does not vary, whatever it is: DuckDB gives 0 for a lone NaN too.
+        squares[np.repeat(groups.lengths == 1, groups.lengths)] = 0.0
         total = _segment_sums(squares, groups.bounds)
         divisors = groups.lengths - int(sample)
         spread = total / np.maximum(divisors, 1)
@@ -268,6 +270,7 @@ def _spread(*, sample: bool, root: bool) -> Function:
 FUNCTIONS: Mapping[str, Function] = {
     "count": _COUNT,
     "count_big": _COUNT,
+    "count_if": Function(_BOOLEAN, _always(_BIGINT), _sum),  # null without a row, as in DuckDB
     "sum": Function(NUMBERS | _BOOLEAN, _sum_type, _sum),
     "avg": Function(NUMBERS, _always(_DOUBLE), _avg),
     "mean": Function(NUMBERS, _always(_DOUBLE), _avg),

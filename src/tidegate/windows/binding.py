@@ -168,7 +168,7 @@ class Binder:
                 node, "a window query has no OVER", hint="aggregates are over groups"
             )
             return exp.Null()
-        if called(_unfiltered(node)) in (*FUNCTIONS, "count_if"):
+        if called(_unfiltered(node)) in FUNCTIONS:
             return self._replaced_aggregate(node)
         if isinstance(node, exp.Column):
             return self._replaced_column(node)
@@ -214,9 +214,6 @@ class Binder:
         call = _unfiltered(node)
         condition = node.expression.this if isinstance(node, exp.Filter) else None
         arguments = list(call.expressions)
-        if called(call) == "count_if" and len(arguments) == 1:
-            both = arguments if condition is None else [condition, arguments[0]]
-            condition, arguments = exp.and_(*both), []
         held = None if condition is None else self._hold(condition, expect=Kind.BOOLEAN)
         if condition is not None and held is None:
             return None
@@ -229,7 +226,7 @@ class Binder:
         self, call: exp.Expr, arguments: list[exp.Expr], *, condition: str | None
     ) -> Aggregate | None:
         name = called(call)
-        function = FUNCTIONS["count" if name == "count_if" else name]
+        function = FUNCTIONS[name]
         distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)
         if distinct:
             arguments = list(arguments[0].expressions)
@@ -252,7 +249,7 @@ class Binder:
 
     def _of_rows(self, call: exp.Expr, *, condition: str | None) -> Aggregate | None:
         name = called(call)
-        if name in ("count", "count_big", "count_if"):
+        if name in ("count", "count_big"):
             return Aggregate(FUNCTIONS["count"], ColumnType(Kind.BIGINT), None, condition)
         hint = f"name a column, as in `{name}({self._schema.id})`"
         self._problems.add(call, f"`{name}` of whole events is not supported", hint=hint)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tidegate.schema import Schema
 from tidegate.sql.expression import Evaluated, Expression, ExpressionSet
 from tidegate.sql.tree import COLUMN
+from tidegate.windows.batches import empty
 
 # The first held column: the event time as int64. No name of a user's column begins with a blank.
 HELD_TIME = " event_time"
@@ -69,7 +70,7 @@ class Intake:
 
     def _held(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, Mapping[int, str]]:
         if not events.num_rows:
-            return self.schema.empty_table().to_batches()[0], {}
+            return empty(self.schema), {}
         results = dict(zip(self._computed, self._expressions.evaluate(events), strict=True))
         columns: list[pa.Array[Any]] = [events.column(self._event_time).view(pa.int64())]
         for name in self.schema.names[1:]:

@@ -8,7 +8,7 @@ that row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Self
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from tidegate.errors import DamageError
 from tidegate.outcome import LATE_ROWS
+from tidegate.windows.batches import empty, joined
 from tidegate.windows.groups import Groups
 from tidegate.windows.intake import HELD_TIME, Taken
 from tidegate.windows.query import WindowQuery
@@ -106,9 +107,9 @@ class WindowState:
         """What follows when time passes without an event: a control record at `log_offset`."""
         marks = np.array([max(watermark, self.watermark)], dtype=np.int64)
         offsets = np.array([log_offset], dtype=np.int64)
-        nothing = Spans.of(_empty(self.query.intake.schema), self.query.grid, marks[:0])
+        nothing = Spans.of(empty(self.query.intake.schema), self.query.grid, marks[:0])
         rows, errors = self._step(nothing, marks=marks, offsets=offsets)
-        return Closed(rows, _empty(LATE_ROWS), errors)
+        return Closed(rows, empty(LATE_ROWS), errors)
 
     def snapshot(self) -> bytes:
         """The state as bytes, in Arrow's IPC format."""
@@ -139,7 +140,7 @@ class WindowState:
         if not same or "watermark" not in meta:
             raise DamageError(f"the state is not one of window query `{query.name}`")
         state = cls(query, watermark=int(meta["watermark"]))
-        state._replace(Spans.of(_joined(pieces, query.intake.schema), query.grid, state.watermark))
+        state._replace(Spans.of(joined(pieces, query.intake.schema), query.grid, state.watermark))
         return state
 
     def _step(
@@ -147,25 +148,25 @@ class WindowState:
     ) -> tuple[pa.RecordBatch, Errors]:
         """Adds the rows that arrived and emits the windows that close."""
         if not len(marks):
-            return _empty(self.query.schema), []
+            return empty(self.query.schema), []
         self._add(arrived)
         self.watermark, before = int(marks[-1]), self.watermark
         until = self.query.grid.open(self.watermark)
         if self._next >= until:
-            return _empty(self.query.schema), []
+            return empty(self.query.schema), []
         spans = self._spans_with(arrived, before)
         emitted = list(self._closing(spans, until=until, marks=marks, offsets=offsets))
         self._replace(spans.after(until))
-        rows = _joined([rows for rows, _ in emitted], self.query.schema)
+        rows = joined([rows for rows, _ in emitted], self.query.schema)
         return rows, [error for _, errors in emitted for error in errors]
 
     def _spans(self) -> Spans:
-        held = _joined(self._pieces, self.query.intake.schema)
+        held = joined(self._pieces, self.query.intake.schema)
         return Spans.of(held, self.query.grid, self.watermark)
 
     def _spans_with(self, arrived: Spans, watermark: int) -> Spans:
         """All rows held; those that just arrived count from the watermark that each one met."""
-        held = _joined(self._pieces, self.query.intake.schema)
+        held = joined(self._pieces, self.query.intake.schema)
         spans = Spans.of(held, self.query.grid, watermark)
         if len(arrived.first):
             spans.first[-len(arrived.first) :] = arrived.first
@@ -207,10 +208,10 @@ class WindowState:
 
     def _join_pieces(self) -> None:
         """Joins the latest small pieces, and larger ones as long as they are not much larger."""
-        tail = _joined(self._pieces[self._joined_pieces :], self.query.intake.schema)
+        tail = joined(self._pieces[self._joined_pieces :], self.query.intake.schema)
         del self._pieces[self._joined_pieces :]
         while self._pieces and self._pieces[-1].num_rows < 2 * tail.num_rows:
-            tail = _joined([self._pieces.pop(), tail], self.query.intake.schema)
+            tail = joined([self._pieces.pop(), tail], self.query.intake.schema)
         self._pieces.append(tail)
         self._joined_pieces = len(self._pieces)
 
@@ -228,7 +229,7 @@ class WindowState:
             taken.rows, grid.first(times), np.minimum(grid.last(times), grid.open(met) - 1)
         )
         if not (missed.last >= missed.first).any():
-            return _empty(LATE_ROWS)
+            return empty(LATE_ROWS)
         rows, numbers = missed.each_pair()
         at = taken.positions[rows]
         columns = [
@@ -245,16 +246,3 @@ class WindowState:
 
 def _timestamps(micros: Times) -> pa.Array[Any]:
     return pa.array(micros).view(pa.timestamp("us"))
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
-
-
-def _joined(pieces: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    if len(pieces) == 1:
-        return pieces[0]
-    if not pieces:
-        return _empty(schema)
-    joined: pa.RecordBatch = pa.concat_batches(pieces)  # type: ignore[attr-defined] # stubs lack it
-    return joined
