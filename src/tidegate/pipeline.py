@@ -4,8 +4,8 @@
                        │                       │
                        └──── snapshots ◀───────┘   kept once the tables have passed them
 
-Threads: the *door* commits, the *engine* decides, the *warehouse* writes, the *keeper* does what may
-wait (snapshots, compaction, trimming, time passing on an idle stream), and each sink has one of its
+Threads: the *door* commits, the *engine* decides, the *warehouse* writes, the *keeper* does what
+may wait (snapshots, compaction, trimming, time passing on an idle stream), each sink has one of its
 own. An event is acknowledged once it is in the log; nothing else is waited for.
 """
 
@@ -39,7 +39,7 @@ from tidegate.writer import Writer
 _log = structlog.get_logger()
 
 TAIL_BYTES_MAX = 64 << 20
-CHUNK_RECORDS_MAX = 65_536  # decided in one go, when that many wait
+CHUNK_RECORDS = 8_192  # decided in one go, when that many wait; more with the last entry
 PENDING_ROWS_MAX = 524_288  # decided and not yet in the tables; the engine waits beyond that
 
 
@@ -168,6 +168,11 @@ class Pipeline:
             time.sleep(0.002)
         return True
 
+    def wait_for_room(self, records_max: int) -> None:
+        """Wait while more than `records_max` records are not yet decided, unless it has stopped."""
+        while self.backlog > records_max and self.failure is None:
+            time.sleep(0.001)
+
     def drain(self, *, timeout_seconds: float) -> bool:
         """Wait until all that the log holds now is decided and in the tables."""
         begun = time.monotonic()
@@ -200,10 +205,10 @@ class Pipeline:
     def _next_work(self) -> list[Work]:
         """Entries at the engine's offset, from the tail or else the log; none after a while."""
         offset = self.engine.offset
-        work = self.tail.take(offset, records_max=CHUNK_RECORDS_MAX)
+        work = self.tail.take(offset, records_max=CHUNK_RECORDS)
         if work or not self.log.follow(offset, timeout_seconds=0.1):
             return work
-        return self.tail.take(offset, records_max=CHUNK_RECORDS_MAX) or [
+        return self.tail.take(offset, records_max=CHUNK_RECORDS) or [
             Work(entry) for entry in self.log.read(offset, bytes_max=8 << 20)
         ]
 
