@@ -47,6 +47,7 @@ from tidegate.warehouse.table import Table
 from tidegate.warehouse.upkeep import Upkeep
 
 _WRITERS = 4
+_PROBE, _PROBE_BYTES = "probe.draft", 1 << 16
 
 
 class Warehouse:
@@ -70,6 +71,7 @@ class Warehouse:
         self._durable = min(t.offset for t in tables.values())
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="warehouse")
         self._maintaining = threading.RLock()
+        self._refused = False  # the last write failed
         self._upkeep = upkeep
         self.repairs = tuple(repairs)  # what opening had to mend, in words for the operator
 
@@ -133,8 +135,21 @@ class Warehouse:
         end = outcomes[-1].next_offset
         if end <= self._position:
             return
-        self._commit(self._by_table(outcomes), end)
+        rows = self._by_table(outcomes)
+        self._probe()
+        self._refused = True
+        self._commit(rows, end)
+        self._refused = False
         self._position = end
+
+    def _probe(self) -> None:
+        # While the disk is full each attempt would leave torn files and fill the error output with
+        # the storage library's own complaints: a small file tells first whether it is worth it.
+        if self._refused:
+            with storage("writing the tables"):
+                probe = self._root / _PROBE
+                probe.write_bytes(bytes(_PROBE_BYTES))
+                probe.unlink()
 
     def _refuse_gap(self, outcomes: Sequence[Outcome]) -> None:
         if outcomes[0].first_offset > self._position:
