@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from difflib import get_close_matches
 
 from sqlglot import expressions as exp
+from sqlglot import parse_one
+from sqlglot.errors import SqlglotError
 
 from tidegate.errors import Problem
 from tidegate.schema import ColumnType
+from tidegate.sql.fold import folded
 from tidegate.sql.functions import FUNCTIONS
 from tidegate.sql.functions.cast import cast
-from tidegate.sql.functions.logic import IS_FALSE, IS_NULL, IS_TRUE, NOT
-from tidegate.sql.functions.signature import Function
+from tidegate.sql.functions.signature import Function, adapted
 from tidegate.sql.parse import Dialect, position
 from tidegate.sql.source import SourceText
-from tidegate.sql.tree import COLUMN, Node, literal
-from tidegate.sql.types import (
-    BIGINT,
-    BOOLEAN,
-    DOUBLE,
-    INTEGER,
-    NULL,
-    TEXT,
-    Type,
-    decimal,
-)
+from tidegate.sql.tree import COLUMN, Node
+from tidegate.sql.types import BOOLEAN, JSON, TEXT, Type
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours: carried to the list of problems
@@ -55,10 +47,8 @@ class Checker:
 
     def check(self, node: exp.Expr) -> Node | None:
         """The checked node, or none where it or a part of it is wrong."""
-        handler = _HANDLERS.get(type(node))
+        handler = HANDLERS.get(type(node)) or _other
         try:
-            if handler is None:
-                raise Refused(f"`{shown(node)}` is not supported here")
             return handler(self, node)
         except Refused as refused:
             self.report(refused.at or node, refused.message, hint=refused.hint)
@@ -94,10 +84,14 @@ class Checker:
 
     def call(self, name: str, nodes: Sequence[exp.Expr], whole: exp.Expr) -> Node | None:
         """The call of a function of the table; none where an argument is wrong already."""
+        args = self.all(nodes)
+        return None if args is None else apply(FUNCTIONS[name], args, text=shown(whole))
+
+    def all(self, nodes: Sequence[exp.Expr]) -> list[Node] | None:
+        """The checked nodes, or none where one is wrong; every one is looked at."""
         args = [self.check(node) for node in nodes]
-        if any(arg is None for arg in args):
-            return None
-        return apply(FUNCTIONS[name], [a for a in args if a is not None], text=shown(whole))
+        known = [arg for arg in args if arg is not None]
+        return known if len(known) == len(args) else None
 
 
 def apply(function: Function, args: Sequence[Node], *, text: str) -> Node:
@@ -105,13 +99,30 @@ def apply(function: Function, args: Sequence[Node], *, text: str) -> Node:
 
     Raises: Refused where the types do not fit.
     """
-    types = _adapted(args)
-    signature = function.resolve(types)
+    _require_literals(function, args, text)
+    signature = function.settle(args) if function.settle else function.resolve(adapted(args))
     if signature is None:
-        given = ", ".join(str(a.type) for a in args)
-        raise Refused(f"`{text}` is not defined for {given}", hint=f"it takes `{function.shown}`")
+        raise _no_signature(function, args, text)
+    complaint = function.prepare(args) if function.prepare else None
+    if complaint:
+        raise Refused(complaint, hint=f"it takes `{function.shown}`")
     converted = [convert(a, t) for a, t in zip(args, signature.params, strict=True)]
     return Node(signature.operation, signature.result, tuple(converted), None, text)
+
+
+def _require_literals(function: Function, args: Sequence[Node], text: str) -> None:
+    for index in function.literals:
+        if index < len(args) and not args[index].is_literal:
+            hint = f"write the value itself: `{function.shown}`"
+            raise Refused(f"`{args[index].text}` in `{text}` must be a literal", hint=hint)
+
+
+def _no_signature(function: Function, args: Sequence[Node], text: str) -> Refused:
+    given = ", ".join(str(a.type) for a in args) or "no arguments"
+    hint = f"it takes `{function.shown}`"
+    if {a.type for a in args} & {TEXT, JSON} and len({a.type for a in args}) > 1:
+        hint += "; convert with CAST(… AS …) where types differ"
+    return Refused(f"`{text}` is not defined for {given}", hint=hint)
 
 
 def convert(node: Node, target: Type) -> Node:
@@ -122,19 +133,12 @@ def convert(node: Node, target: Type) -> Node:
             f"`{node.text}` is {node.type} where {target} is needed",
             hint=f"convert it: CAST({node.text} AS {target})",
         )
-    return converted
-
-
-def _adapted(args: Sequence[Node]) -> list[Type]:
-    """The arguments' types; a text literal takes the type of what it stands beside."""
-    others = {a.type for a in args if not _is_text(a) and a.type != NULL}
-    if not others or TEXT in others:
-        return [a.type for a in args]
-    return [NULL if _is_text(a) else a.type for a in args]
-
-
-def _is_text(node: Node) -> bool:
-    return node.is_literal and node.type == TEXT and node.value is not None
+    if not node.is_literal or converted.is_literal:
+        return converted
+    value = folded(converted)
+    if value is None:
+        raise Refused(f"`{node.text}` cannot be read as {target}")
+    return value
 
 
 def shown(node: exp.Expr, *, limit: int = 60) -> str:
@@ -155,137 +159,38 @@ def _fold_names(columns: Mapping[str, ColumnType], aliases: Mapping[str, str]) -
     return {name: column for name, column in folded.items() if name not in twice}
 
 
-def _literal(_: Checker, node: exp.Expr) -> Node:
-    text = str(node.this)
-    if node.args.get("is_string"):
-        return literal(text, TEXT, text=shown(node))
-    return number(text)
-
-
-def number(text: str) -> Node:
-    """The literal of a number as written, typed as DuckDB types it."""
-    if "e" in text.lower():
-        return literal(float(text), DOUBLE, text=text)
-    if "." in text:
-        value = Decimal(text)
-        scale = len(text.partition(".")[2])
-        digits = max(len(text.partition(".")[0]) + scale, scale + 1)
-        if digits > 38:
-            return literal(float(text), DOUBLE, text=text)
-        return literal(int(value.scaleb(scale)), decimal(digits, scale), text=text)
-    return whole(int(text), text)
-
-
-def whole(value: int, text: str) -> Node:
-    """The literal of a whole number. Raises: Refused beyond 64 bits."""
-    if -(2**31) <= value < 2**31:
-        return literal(value, INTEGER, text=text)
-    if -(2**63) <= value < 2**63:
-        return literal(value, BIGINT, text=text)
-    raise Refused(f"`{text}` is too large for a bigint", hint=f"write it as a double: {text}e0")
-
-
-def _negated(checker: Checker, node: exp.Expr) -> Node | None:
-    inner = node.this
-    if isinstance(inner, exp.Literal) and not inner.args.get("is_string"):
-        text = str(inner.this)
-        if text.isdigit():
-            return whole(-int(text), f"-{text}")
-        positive = number(text)
-        assert isinstance(positive.value, int | float)  # noqa: S101 - a number's literal
-        return literal(-positive.value, positive.type, text=f"-{text}")
-    return checker.call("negate", [inner], node)
-
-
-def _boolean(_: Checker, node: exp.Expr) -> Node:
-    return literal(bool(node.this), BOOLEAN, text=shown(node))
-
-
-def _null(_: Checker, __: exp.Expr) -> Node:
-    return literal(None, NULL, text="NULL")
-
-
-def _paren(checker: Checker, node: exp.Expr) -> Node | None:
-    return checker.check(node.this)
-
-
-def _binary(name: str) -> Handler:
-    return lambda checker, node: checker.call(name, [node.this, node.expression], node)
-
-
 def condition(node: Node) -> Node:
     """The node as a condition: numbers count as whether they are not zero, as in DuckDB."""
     return convert(node, BOOLEAN)
 
 
-def _conjunction(name: str, kind: type[exp.Connector]) -> Handler:
-    def handle(checker: Checker, node: exp.Expr) -> Node | None:
-        parts = [checker.check(part) for part in _flat(node, kind)]
-        if any(part is None for part in parts):
-            return None
-        args = [condition(part) for part in parts if part is not None]
-        return apply(FUNCTIONS[name], args, text=shown(node))
-
-    return handle
-
-
-def _flat(node: exp.Expr, kind: type[exp.Connector]) -> list[exp.Expr]:
-    """The parts of a chain of the same connector, in order, found without recursion."""
-    parts: list[exp.Expr] = []
-    waiting = [node]
-    while waiting:
-        here = waiting.pop()
-        if isinstance(here, kind):
-            waiting += [here.expression, here.this]
-        elif isinstance(here, exp.Paren) and isinstance(here.this, kind):
-            waiting.append(here.this)
-        else:
-            parts.append(here)
-    return parts
-
-
-def _not(checker: Checker, node: exp.Expr) -> Node | None:
-    inner = checker.check(node.this)
-    return None if inner is None else Node(NOT, BOOLEAN, (condition(inner),), None, shown(node))
-
-
-def _is(checker: Checker, node: exp.Expr) -> Node | None:
-    inner, tested = checker.check(node.this), node.expression
-    if inner is None:
-        return None
-    if isinstance(tested, exp.Null):
-        return Node(IS_NULL, BOOLEAN, (inner,), None, shown(node))
-    if not isinstance(tested, exp.Boolean):
-        raise Refused(f"`{shown(node)}` is not supported", hint="IS takes NULL, TRUE or FALSE")
-    by = IS_TRUE if tested.this else IS_FALSE
-    return Node(by, BOOLEAN, (condition(inner),), None, shown(node))
-
-
 Handler = Callable[[Checker, exp.Expr], Node | None]
 
-_HANDLERS: dict[type[exp.Expr], Handler] = {
-    exp.Column: Checker.column,
-    exp.Literal: _literal,
-    exp.Boolean: _boolean,
-    exp.Null: _null,
-    exp.Paren: _paren,
-    exp.Neg: _negated,
-    exp.Not: _not,
-    exp.Is: _is,
-    exp.And: _conjunction("and", exp.And),
-    exp.Or: _conjunction("or", exp.Or),
-    exp.NullSafeEQ: _binary("is same"),
-    exp.NullSafeNEQ: _binary("is different"),
-    exp.EQ: _binary("="),
-    exp.NEQ: _binary("<>"),
-    exp.LT: _binary("<"),
-    exp.LTE: _binary("<="),
-    exp.GT: _binary(">"),
-    exp.GTE: _binary(">="),
-    exp.Add: _binary("+"),
-    exp.Sub: _binary("-"),
-    exp.Mul: _binary("*"),
-    exp.Div: _binary("/"),
-    exp.IntDiv: _binary("//"),
-    exp.Mod: _binary("%"),
-}
+# How each kind of parsed node is checked; `nodes.py` fills it, and packages that add aggregates or
+# window functions register theirs here.
+HANDLERS: dict[type[exp.Expr], Handler] = {exp.Column: Checker.column}
+
+
+def _other(checker: Checker, node: exp.Expr) -> Node | None:
+    """Functions that the dialect of the parser knows by a class of its own."""
+    plain = in_our_dialect(node) if isinstance(node, exp.Func) else None
+    if plain is None or type(plain) not in HANDLERS:
+        raise Refused(f"`{shown(node)}` is not supported")
+    return checker.check(plain)
+
+
+def in_our_dialect(node: exp.Expr) -> exp.Expr | None:
+    """The node as our parser gives it, its parts kept as they are with their places."""
+    copy, parts = node.copy(), [c for c in node.iter_expressions() if not isinstance(c, _WORDS)]
+    for index, part in enumerate([c for c in copy.iter_expressions() if not isinstance(c, _WORDS)]):
+        part.replace(exp.column(exp.to_identifier(f"#{index}", quoted=True)))
+    try:
+        plain = parse_one(copy.sql(dialect="duckdb"), dialect=Dialect)
+    except SqlglotError:
+        return None
+    return plain.transform(
+        lambda n: parts[int(n.name[1:])] if isinstance(n, exp.Column) and n.name[:1] == "#" else n
+    )
+
+
+_WORDS = (exp.Literal, exp.Var, exp.DataType, exp.JSONPath)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from tidegate.schema import ColumnType, Kind
 from tidegate.sql.functions.arithmetic import within
+from tidegate.sql.functions.time import DAY
 from tidegate.sql.plan import Plan
 from tidegate.sql.tree import COLUMN, Fault, Lowered, Node
 from tidegate.sql.types import DIGITS_INT64, Name
@@ -83,17 +85,26 @@ def _computed(
     frame: pl.DataFrame, stages: Sequence[Sequence[pl.Expr]], select: Sequence[pl.Expr]
 ) -> pl.DataFrame:
     # The last step adds columns too, rather than selecting: literals then have the frame's height.
-    lazy = frame.lazy()
     for stage in stages:
-        lazy = lazy.with_columns(stage)
-    return lazy.with_columns(select).collect(optimizations=pl.QueryOptFlags.none())
+        frame = frame.with_columns(stage)
+    return frame.with_columns(select)
 
 
 def _outgoing(lowered: Lowered, tree: Node, plan: Plan) -> Lowered:
-    """The value as it leaves; a decimal beyond 18 digits becomes an error of its row."""
-    if tree.type.name is not Name.DECIMAL:
-        return lowered
-    lowered = plan.share(lowered)
+    """The value as it leaves: dates as timestamps, decimals within 18 digits or an error."""
+    match tree.type.name:
+        case Name.TIMESTAMP:
+            return replace(lowered, value=lowered.value.cast(pl.Datetime("us")))
+        case Name.DATE:
+            micros = lowered.value * DAY
+            return replace(lowered, value=micros.cast(pl.Datetime("us")))
+        case Name.DECIMAL:
+            return _outgoing_decimal(plan.share(lowered), tree)
+        case _:
+            return lowered
+
+
+def _outgoing_decimal(lowered: Lowered, tree: Node) -> Lowered:
     fits = within(lowered.value, 10**DIGITS_INT64 - 1)
     faults = lowered.faults
     if tree.type.precision > DIGITS_INT64:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from sqlglot import expressions as exp
 
+import tidegate.sql.nodes  # noqa: F401 - fills the table of handlers
 from tidegate.errors import ProjectError
 from tidegate.schema import ColumnType, Kind, Schema
 from tidegate.sql.check import Checker, convert

@@ -117,9 +117,7 @@ def _problem(source: SourceText, error: ParseError) -> Problem:
     line, end = int(first.get("line") or 1), int(first.get("col") or 1)
     # sqlglot tells the last character of the token it stands at.
     at = sum(len(text) + 1 for text in lines[: line - 1]) + max(0, end - max(1, len(seen)))
-    message = (
-        f"cannot read the expression at `{seen}`" if seen else "the expression is not complete"
-    )
+    message = f"cannot read on at `{seen}`" if seen else "the expression is not complete"
     return source.problem(min(at, _end(source.text)), message)
 
 

@@ -16,7 +16,7 @@ from operator import and_
 import polars as pl
 
 from tidegate.sql.tree import COLUMN, LITERAL, Fault, Lowered, Node, Operation, Span
-from tidegate.sql.types import Name, Type
+from tidegate.sql.types import Name
 
 
 class Plan:
@@ -102,20 +102,11 @@ def _count_uses(trees: Iterable[Node]) -> Counter[Node]:
 def _column(node: Node) -> Lowered:
     assert isinstance(node.value, str)  # noqa: S101 - columns are built with their name
     column = pl.col(node.value)
-    if node.type.name is Name.DECIMAL:
+    if node.type.name in (Name.DECIMAL, Name.TIMESTAMP):
         return Lowered(column.to_physical())
     return Lowered(column, cheap=True)
 
 
 def _literal(node: Node) -> pl.Expr:
-    value = node.value.micros if isinstance(node.value, Span) else node.value
-    return constant(value, node.type)
-
-
-def constant(value: bool | int | float | str | None, type_: Type) -> pl.Expr:  # noqa: FBT001 - a value, not a flag
-    """A literal in the type's physical form: decimals scaled, times since 1970."""
-    physical = type_.physical
-    if physical.is_temporal():
-        whole = pl.Int32 if type_.name is Name.DATE else pl.Int64
-        return pl.lit(value, dtype=whole).cast(physical)
-    return pl.lit(value, dtype=physical)
+    value = node.span.total if isinstance(node.value, Span) else node.value
+    return pl.lit(value, dtype=node.type.physical)

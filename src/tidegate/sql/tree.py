@@ -24,6 +24,11 @@ class Span:
     months: int = 0
     micros: int = 0
 
+    @property
+    def total(self) -> int:
+        """The microseconds by which intervals compare: a month counts 30 days."""
+        return self.micros + self.months * 30 * 86_400_000_000
+
 
 Constant = bool | int | float | str | Span | None
 

@@ -46,7 +46,11 @@ class Type:
 
     @property
     def physical(self) -> pl.DataType:
-        """The Polars type in which values are computed; decimals are scaled whole numbers."""
+        """The Polars type in which values are computed.
+
+        Decimals are whole numbers, scaled; dates are days and timestamps microseconds since 1970;
+        intervals are microseconds. Polars' own times stop short of DuckDB's range.
+        """
         return _PHYSICAL[self.name]
 
     def __str__(self) -> str:
@@ -79,8 +83,8 @@ _PHYSICAL: dict[Name, pl.DataType] = {
     Name.DOUBLE: pl.Float64(),
     Name.TEXT: pl.String(),
     Name.JSON: pl.String(),
-    Name.DATE: pl.Date(),
-    Name.TIMESTAMP: pl.Datetime("us"),
+    Name.DATE: pl.Int64(),
+    Name.TIMESTAMP: pl.Int64(),
     Name.INTERVAL: pl.Int64(),
 }
 

@@ -7,7 +7,8 @@ not fit becomes null, which the plan reports as an error of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import add, mul, sub
+from functools import reduce
+from operator import add, and_, mul, sub
 
 import numpy as np
 import polars as pl
@@ -101,29 +102,40 @@ def remainder(left: pl.Expr, right: pl.Expr) -> pl.Expr:
 
 
 def _divide_whole(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
-    left, right = args
+    return pl.when(_divisible(node, *args)).then(quotient(*args))
+
+
+def _remain_whole(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    return pl.when(_divisible(node, *args)).then(remainder(*args))
+
+
+def _divisible(node: Node, left: pl.Expr, right: pl.Expr) -> pl.Expr:
     lowest = -(2**63) if node.type == BIGINT else -(2**31)
-    return pl.when((right != -1) | (left != lowest)).then(quotient(left, right))
+    return (right != -1) | (left != lowest)
+
+
+def by_numpy(function: np.ufunc, args: Sequence[pl.Expr]) -> pl.Expr:
+    """A NumPy function of doubles, null where an argument is null."""
+
+    def compute(series: Sequence[pl.Series]) -> pl.Series:
+        with np.errstate(all="ignore"):
+            found = pl.Series(function(*(s.to_numpy() for s in series)))
+        known = reduce(and_, [s.is_not_null() for s in series])
+        return found if known.all() else found.set(~known, None)
+
+    return pl.map_batches(args, compute, return_dtype=pl.Float64(), is_elementwise=True)
 
 
 def divided(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     """The correctly rounded quotient of doubles."""
-    # Polars multiplies by the reciprocal when the divisor is one value for many rows, which is off
-    # by a bit and would depend on the size of the batch. This makes it a value for each row.
-    return left / pl.when(left.is_not_null()).then(right)
+    # Polars multiplies by the reciprocal where the divisor is one value for many rows: off by a
+    # bit, and different for a batch of one.
+    return by_numpy(np.true_divide, [left, right])
 
 
 def _remain_double(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
-    # NumPy's fmod is C's, as DuckDB's: exact, with the sign of the dividend.
-    return pl.map_batches(args, lambda s: _fmod(*s), return_dtype=pl.Float64(), is_elementwise=True)
-
-
-def _fmod(left: pl.Series, right: pl.Series) -> pl.Series:
-    known = left.is_not_null() & right.is_not_null()
-    with np.errstate(invalid="ignore"):
-        found = np.fmod(left.fill_null(0.0).to_numpy(), right.fill_null(1.0).to_numpy())
-    values = pl.Series(left.name, found)
-    return values if known.all() else values.zip_with(known, pl.Series([None], dtype=pl.Float64))
+    # C's fmod, as in DuckDB: exact, with the sign of the dividend.
+    return by_numpy(np.fmod, args)
 
 
 ADD_DOUBLE = Operation("add.double", _direct(add), once=True)
@@ -142,7 +154,10 @@ DIVIDE_DOUBLE = Operation(
     lambda _, a: pl.when(a[1] != 0.0).then(divided(a[0], a[1])),
     fault="division by zero",
 )
-REMAIN_EXACT = Operation("mod.exact", lambda _, a: remainder(a[0], a[1]), fault="division by zero")
+REMAIN_WHOLE = Operation("mod.whole", _remain_whole, fault="division by zero or overflow")
+REMAIN_DECIMAL = Operation(
+    "mod.decimal", lambda _, a: remainder(a[0], a[1]), fault="division by zero"
+)
 REMAIN_DOUBLE = Operation("mod.double", _remain_double)
 NEGATE_EXACT = Operation("neg.exact", _negate, fault="overflow")
 NEGATE_DOUBLE = Operation("neg.double", lambda _, a: -a[0], once=True)
@@ -211,12 +226,11 @@ def _product(by: Operation) -> Resolve:
     return resolve
 
 
-def _remainder(by: Operation) -> Resolve:
-    def resolve(types: Sequence[Type]) -> Signature | None:
-        shared = _shared(types) if _numbers(types) else None
-        return None if shared is None else Signature((shared, shared), shared, by)
-
-    return resolve
+def _remainder(types: Sequence[Type]) -> Signature | None:
+    shared = _shared(types) if _numbers(types) else None
+    if shared is None or shared.name is not Name.DECIMAL:
+        return None
+    return Signature((shared, shared), shared, REMAIN_DECIMAL)
 
 
 def _sign(types: Sequence[Type]) -> Signature | None:
@@ -229,11 +243,9 @@ def _sign(types: Sequence[Type]) -> Signature | None:
 PLUS = first_of(_any_double(ADD_DOUBLE), _whole(ADD_WHOLE), _sum(ADD_DECIMAL))
 MINUS = first_of(_any_double(SUB_DOUBLE), _whole(SUB_WHOLE), _sum(SUB_DECIMAL))
 TIMES = first_of(_any_double(MUL_DOUBLE), _whole(MUL_WHOLE), _product(MUL_DECIMAL))
-MODULO = first_of(_any_double(REMAIN_DOUBLE), _remainder(REMAIN_EXACT))
+MODULO = first_of(_any_double(REMAIN_DOUBLE), _whole(REMAIN_WHOLE), _remainder)
 
 OPERATORS = (
-    Function("+", "number + number", PLUS),
-    Function("-", "number - number", MINUS),
     Function("*", "number * number", TIMES),
     Function("/", "number / number", _doubles(DIV_DOUBLE)),
     Function("//", "number // number", first_of(_whole(DIVIDE_WHOLE), _doubles(DIVIDE_DOUBLE))),

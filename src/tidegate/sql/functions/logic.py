@@ -12,10 +12,10 @@ from operator import and_, eq, ge, gt, le, lt, ne, or_
 
 import polars as pl
 
-from tidegate.sql.functions.signature import Function, Resolve, Signature, fits, mixed
+from tidegate.sql.functions.signature import Function, Resolve, Signature, adapted, fits, mixed
 from tidegate.sql.plan import combined, narrowed
 from tidegate.sql.tree import Fault, Lowered, Node, Operation
-from tidegate.sql.types import BOOLEAN, Type, common, common_of
+from tidegate.sql.types import BOOLEAN, Name, Type, common_of
 
 
 def _compared(symbol: str, compare: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Function:
@@ -36,11 +36,37 @@ IS_TRUE = Operation("is true", lambda _, a: a[0].fill_null(value=False), once=Tr
 IS_FALSE = Operation("is false", lambda _, a: ~a[0].fill_null(value=True), once=True)
 
 
+def _in(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    """The first value among the others; null where it is not, but one of them is null."""
+    value, items = args[0], node.args[1:]
+    if node.args[0].type.name in _HASHED and all(item.is_literal for item in items):
+        known = [item.value for item in items if item.value is not None]
+        found = value.is_in(pl.Series(known, dtype=node.args[0].type.physical).implode())
+        if len(known) == len(items):
+            return found
+        return pl.when(found).then(pl.lit(value=True))
+    return balanced(or_, [value == item for item in args[1:]])
+
+
+def balanced(join: Callable[[pl.Expr, pl.Expr], pl.Expr], parts: Sequence[pl.Expr]) -> pl.Expr:
+    """The parts joined as a balanced tree, so that many of them do not nest deep."""
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        rest = parts[-1:] if len(parts) % 2 else []
+        parts = [*(join(a, b) for a, b in pairs), *rest]
+    return parts[0]
+
+
+# Doubles are compared one by one: NaN and the two zeros have their own equality.
+_HASHED = frozenset({Name.TEXT, Name.INTEGER, Name.BIGINT})
+IN = Operation("in", _in)
+
+
 def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Operation:
     """AND (decided by false) or OR (decided by true) of any number of parts."""
 
     def control(_: Node, args: Sequence[Lowered]) -> Lowered:
-        whole = combined(reduce(join, [a.value for a in args]), args)
+        whole = combined(balanced(join, [a.value for a in args]), args)
         faults: list[Fault] = []
         for arg in args:
             # A part with a fault is null itself, so only the others can decide.
@@ -116,27 +142,25 @@ def joined(by: Operation) -> Resolve:
     return resolve
 
 
-def case_signature(types: Sequence[Type]) -> Signature | None:
+def _case_signature(args: Sequence[Node]) -> Signature | None:
     """The signature of CASE for condition, value, …, ELSE value."""
-    shared = common_of([*types[1::2], types[-1]])
+    shared = common_of(adapted([*args[1::2], args[-1]]))
     if shared is None:
         return None
-    params = [BOOLEAN, shared] * (len(types) // 2) + [shared]
+    params = [BOOLEAN, shared] * (len(args) // 2) + [shared]
     return Signature(tuple(params), shared, CASE)
-
-
-def null_if(types: Sequence[Type]) -> Signature | None:
-    """The signature of `=` for NULLIF, whose result keeps the type of the first value."""
-    if len(types) != 2:
-        return None
-    shared = common(types[0], types[1])
-    return None if shared is None else Signature((shared, shared), BOOLEAN, SAME)
 
 
 FORMS = (
     Function("and", "condition AND condition", joined(AND)),
     Function("or", "condition OR condition", joined(OR)),
-    Function("case", "CASE WHEN condition THEN value ELSE value END", case_signature),
+    Function(
+        "case",
+        "CASE WHEN condition THEN value ELSE value END",
+        lambda _: None,
+        settle=_case_signature,
+    ),
+    Function("in", "value IN (value, …)", mixed(IN, gives=BOOLEAN, least=2)),
     Function("coalesce", "coalesce(value, …)", mixed(COALESCE)),
     Function("ifnull", "ifnull(value, value)", mixed(COALESCE, least=2)),
     Function("is same", "value IS NOT DISTINCT FROM value", mixed(SAME, gives=BOOLEAN, least=2)),

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from tidegate.sql.tree import Node, Operation
 from tidegate.sql.types import (
-    DOUBLE,
     NULL,
     NUMERIC,
     TEMPORAL,
     TEXT,
     TEXTUAL,
-    TIMESTAMP,
     Name,
     Type,
     common_of,
@@ -31,6 +29,7 @@ class Signature:
 
 Resolve = Callable[[Sequence[Type]], Signature | None]
 Prepare = Callable[[Sequence[Node]], str | None]
+Settle = Callable[[Sequence[Node]], Signature | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,8 @@ class Function:
 
     `resolve` gives the signature for argument types, or none where they do not fit. `literals`
     are the positions that must be literals; `prepare` looks at the arguments when the expression
-    is compiled and returns what is wrong with them, if anything.
+    is compiled and returns what is wrong with them, if anything. `settle` stands in for `resolve`
+    where the result depends on a literal's value.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Function:
     resolve: Resolve
     literals: frozenset[int] = frozenset()
     prepare: Prepare | None = None
+    settle: Settle | None = None
 
 
 def fits(given: Type, wanted: Type) -> bool:
@@ -64,6 +65,18 @@ def fits(given: Type, wanted: Type) -> bool:
             return given.name in TEMPORAL
         case _:
             return False
+
+
+def adapted(args: Sequence[Node]) -> list[Type]:
+    """The arguments' types; a text literal takes the type of what it stands beside."""
+    others = {a.type for a in args if not _is_text(a) and a.type != NULL}
+    if not others or any(type_.name in TEXTUAL for type_ in others):
+        return [a.type for a in args]
+    return [NULL if _is_text(a) else a.type for a in args]
+
+
+def _is_text(node: Node) -> bool:
+    return node.is_literal and node.type == TEXT and node.value is not None
 
 
 def takes(*params: Type, gives: Type, by: Operation, optional: int = 0) -> Resolve:
@@ -99,23 +112,3 @@ def mixed(by: Operation, *, gives: Type | None = None, least: int = 1) -> Resolv
         return Signature((shared,) * len(types), shared if gives is None else gives, by)
 
     return resolve
-
-
-def number(name: str, shown: str, by: Operation) -> Function:
-    """A function from one double to another."""
-    return Function(name, shown, takes(DOUBLE, gives=DOUBLE, by=by))
-
-
-__all__ = [
-    "TEXT",
-    "TIMESTAMP",
-    "Function",
-    "Prepare",
-    "Resolve",
-    "Signature",
-    "first_of",
-    "fits",
-    "mixed",
-    "number",
-    "takes",
-]
