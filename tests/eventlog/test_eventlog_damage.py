@@ -299,6 +299,50 @@ def test_a_torn_wal_leaves_the_commits_that_were_complete(tmp_path: Path, folded
             assert list(log.verify()) == []
 
 
+def _with_wal(folder: Path, file: bytes, wal: bytes) -> Path:
+    path = folder / "copy.sqlite"
+    for suffix, content in (("", file), ("-wal", wal), ("-shm", b""), ("-wal-damaged", b"")):
+        Path(f"{path}{suffix}").write_bytes(content)
+    Path(f"{path}-shm").unlink()
+    return path
+
+
+@pytest.mark.parametrize("folded", [0, 4])
+def test_a_wal_damaged_before_its_last_commit_is_reported_and_kept(
+    tmp_path: Path, folded: int
+) -> None:
+    original = tmp_path / "log.sqlite"
+    with SqliteLog.open(original) as log:
+        for i in range(folded):
+            add(log, b"%d" % i)
+    with SqliteLog.open(original) as log:
+        for i in range(folded, 12):
+            add(log, bytes(40_000 if i == 7 else 10), b"%d" % i)
+        entries = [described(e) for e in read_all(log)]
+        file, wal = original.read_bytes(), Path(f"{original}-wal").read_bytes()
+    chance = random.Random(3)
+    frame = 24 + _PAGE_BYTES
+    last_commit = 32 + (len(_frames(wal)) - 1) * frame
+    for at in [0, 9, 17, 25, *(chance.randrange(32, last_commit) for _ in range(25))]:
+        spoilt = bytearray(wal)
+        spoilt[at] ^= 4
+        path = _with_wal(tmp_path, file, bytes(spoilt))
+        frames_before = max(0, (at - 32) // frame)
+        whole = entries[: folded + sum(1 for size in _frames(wal)[:frames_before] if size)]
+        following = whole[-1][0] + len(whole[-1][5]) if whole else 0
+        for _ in range(2):  # it is still known after opening again
+            with SqliteLog.open(path) as log:
+                assert log.next_offset > following
+                for use in (lambda: log.read(following), lambda: add(log, b"x")):  # noqa: B023
+                    with pytest.raises(DamageError) as raised:
+                        use()
+                    assert raised.value.offset == following
+                assert [d.first_offset for d in log.verify()] == [following]
+                if whole:
+                    assert [described(e) for e in log.read(0)] == whole
+        assert Path(f"{path}-wal-damaged").read_bytes() == bytes(spoilt)
+
+
 def _frames(wal: bytes) -> list[int]:
     """For each whole frame of the WAL's present round, the size it commits, 0 inside a commit."""
     starts = range(32, len(wal) - 24 - _PAGE_BYTES + 1, 24 + _PAGE_BYTES)

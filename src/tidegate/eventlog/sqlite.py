@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -10,13 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from tidegate.errors import DamageError, TransientError
-from tidegate.eventlog import layout, scan, state
+from tidegate.errors import DamageError, StorageFullError, TransientError
+from tidegate.eventlog import layout, scan, state, wal
 from tidegate.eventlog.commit import Call, CommitQueue
 from tidegate.eventlog.contract import Append, DamagedEntry, Entry, EntryKind
 from tidegate.eventlog.faults import translated
 from tidegate.eventlog.pool import Pool
-from tidegate.eventlog.rows import pack
+from tidegate.eventlog.rows import Row, pack
 from tidegate.eventlog.upkeep import Upkeep
 from tidegate.records import Records
 
@@ -30,7 +31,13 @@ WAL_BYTES_MAX = 4 * CHECKPOINT_BYTES
 _PAGE_BYTES = 32768
 _POLL_SECONDS = 0.02
 _UPKEEP_SECONDS = 1.0
-_INSERT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# Rows go in by the dozen: each statement lets go of the interpreter lock, and getting it back among
+# many waiting threads costs more than the row.
+_INSERT_SIZES = (32, 8, 1)
+_INSERTS = {
+    size: "INSERT INTO entries VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * size)
+    for size in _INSERT_SIZES
+}
 _FREE_AND_ALL = ("freelist_count", "page_count")
 # Pages given back in one step, and about how many a step of trimming writes.
 _SHRINK_PAGES = 256
@@ -87,6 +94,7 @@ class SqliteLog:
             writer = None
         log = cls(path, writer, readers)
         try:
+            log._recover()
             log._load()
         except BaseException:
             log.close()
@@ -250,6 +258,26 @@ class SqliteLog:
         ):
             yield conn
 
+    def _recover(self) -> None:
+        """Look after the WAL that a crash left: fold it away, find out what it lost."""
+        left = wal.beside(self._path)
+        if self._writer is None or not left.exists() or left.stat().st_size == 0:
+            return
+        with suppress(StorageFullError, DamageError), self._writing() as conn:
+            with layout.transaction(conn):  # so that nobody commits meanwhile
+                first, end = state.read_span(conn).first_offset, self._end(conn).next_offset
+                if lost := self._lost(left):
+                    shutil.copy(left, left.with_name(left.name + "-damaged"))
+                # A span that reaches further than the rows is how a log knows what it lacks.
+                state.write_span(conn, state.Span(first, end + lost))
+            conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._tail = scan.Tail(None, 0)  # to be looked at anew: the span may reach further now
+
+    def _lost(self, left: Path) -> int:
+        with self._readers.connection() as reader:
+            frames = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+        return wal.lost_commits(left, valid_frames=frames, page_bytes=_PAGE_BYTES)
+
     def _load(self) -> None:
         with self._reading() as conn:
             self._look(conn)
@@ -405,12 +433,15 @@ class SqliteLog:
 
 def _insert(conn: sqlite3.Connection, calls: Sequence[Call], tail: scan.Tail) -> scan.Tail:
     """Insert the entries of the calls behind `tail`, tell each call its offsets; the new end."""
-    offset, rows = tail.next_offset, []
+    offset, rows, done = tail.next_offset, list[Row](), 0
     for call in calls:
         call.offsets = []
         for entry in call.entries:
             call.offsets.append(offset)
             rows.append(entry.row(offset))
             offset += entry.count
-    conn.executemany(_INSERT, rows)
+    for size in _INSERT_SIZES:
+        while len(rows) - done >= size:
+            conn.execute(_INSERTS[size], [v for row in rows[done : done + size] for v in row])
+            done += size
     return scan.Tail((rows[-1][0], rows[-1][1]), offset)
