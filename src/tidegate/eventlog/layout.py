@@ -35,18 +35,18 @@ CREATE TABLE entries (
     bounds       BLOB    NOT NULL,
     payload      BLOB    NOT NULL,
     checksum     INTEGER NOT NULL
-) STRICT;
+);
 CREATE TABLE span (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     first_offset INTEGER NOT NULL,
     next_offset  INTEGER NOT NULL,
     checksum     INTEGER NOT NULL
-) STRICT;
+);
 CREATE TABLE positions (
     consumer     TEXT    PRIMARY KEY,
     position     INTEGER NOT NULL,
     checksum     INTEGER NOT NULL
-) STRICT;
+);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
