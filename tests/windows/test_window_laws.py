@@ -91,7 +91,7 @@ class Twin:
 
 
 def micros(column: pa.Array[Any]) -> list[int]:
-    return column.view(pa.int64()).to_pylist()
+    return [int(v) for v in column.view(pa.int64()).to_numpy()]
 
 
 @pytest.mark.parametrize(("sql", "size", "hop", "includes_end"), WINDOWS)
@@ -183,7 +183,7 @@ def oracle(batch: pa.RecordBatch, *, select: str, size: int, hop: int, tail: str
 def plain(value: Any) -> Any:
     """A value that compares as wanted: NaN equals itself, sums of doubles only nearly."""
     if isinstance(value, float):
-        return "nan" if value != value else pytest.approx(value, rel=1e-9, abs=1e-4)  # noqa: PLR0124
+        return "nan" if value != value else pytest.approx(value, rel=1e-9, abs=1e-4)
     if isinstance(value, Decimal):
         return Decimal(value)
     return [plain(v) for v in value] if isinstance(value, list) else value
@@ -234,7 +234,8 @@ def test_every_bit_is_the_same_however_the_stream_is_cut(
     stream: list[dict[str, Any]], cut: list[int]
 ) -> None:
     query = compiled(
-        f"SELECT {AGGREGATES} FROM events GROUP BY store_id, category, TUMBLE(ts, INTERVAL 10 SECONDS)",
+        f"""SELECT {AGGREGATES} FROM events
+        GROUP BY store_id, category, TUMBLE(ts, INTERVAL 10 SECONDS)""",
         lateness=5 * SECOND,
     )
     batch = events(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def run(
 
 def _pieces(cuts: Sequence[int], rows: int) -> Iterator[tuple[int, int]]:
     bounds = [0, *sorted(c % (rows + 1) for c in cuts), rows]
-    return zip(bounds, bounds[1:], strict=False)
+    return pairwise(bounds)
 
 
 def joined(query: WindowQuery, parts: Sequence[Closed]) -> Closed:

@@ -9,6 +9,7 @@ is computed once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from sqlglot import exp
 
@@ -23,6 +24,11 @@ from tidegate.windows.spelling import END, START, Plain, bound_of, called, colum
 
 _TIME = ColumnType(Kind.TIMESTAMP)
 _KNOWN = "count, sum, avg, min, max, list, first, last, stddev, variance"
+_OTHER_AGGREGATES = (
+    *("approx_count_distinct", "approx_quantile", "arg_max", "arg_min", "collecttop", "fsum"),
+    *("histogram", "kurtosis", "mad", "median", "mode", "percentile_cont", "percentile_disc"),
+    *("product", "quantile", "quantile_cont", "skewness", "string_agg", "topone"),
+)
 
 
 @dataclass(slots=True)
@@ -115,8 +121,8 @@ class Binder:
         node = item.unalias()
         name = item.alias or (node.name if isinstance(node, exp.Column) else "")
         if not name:
-            shown = f"`{node.sql(dialect='duckdb')}` has no name"
-            self._problems.add(item, shown, hint="give it one, as in `count(*) AS orders`")
+            message = f"`{shown(node)}` has no name"
+            self._problems.add(item, message, hint="give it one, as in `count(*) AS orders`")
             return
         if self._new_name(item, node, name):
             self._output(node, name)
@@ -172,11 +178,9 @@ class Binder:
             return self._replaced_aggregate(node)
         if isinstance(node, exp.Column):
             return self._replaced_column(node)
-        if isinstance(node, exp.Filter | exp.AggFunc):
-            inner = _unfiltered(node)
-            self._problems.add(
-                node, f"unknown aggregate `{inner.sql()}`", hint=f"known are {_KNOWN}"
-            )
+        if isinstance(node, exp.Filter | exp.AggFunc) or called(node) in _OTHER_AGGREGATES:
+            name = called(_unfiltered(node)) or type(_unfiltered(node)).__name__.lower()
+            self._problems.add(node, f"there is no aggregate `{name}`", hint=f"known are {_KNOWN}")
             return exp.Null()
         return node
 
@@ -199,13 +203,15 @@ class Binder:
         if self._is_source(node):
             message = f"`{node.name}` is neither in GROUP BY nor inside an aggregate"
             hint = f"group by it, or take one of its values, as in `max({node.name})`"
+            self._problems.add(node, message, hint=hint)
         else:
-            message, hint = f"unknown column `{node.name}`", self._columns_hint()
-        self._problems.add(node, message, hint=hint)
+            message = f"there is no column `{node.name}`"
+            self._problems.add(node, message, hint=self._nearest(node.name))
         return exp.Null()
 
-    def _columns_hint(self) -> str:
-        return f"the stream has {', '.join(self._schema.names)}"
+    def _nearest(self, name: str) -> str | None:
+        near = get_close_matches(name.lower(), self._schema.names, n=1)
+        return f"did you mean `{near[0]}`?" if near else None
 
     def _aggregate(self, node: exp.Expr) -> str | None:
         name = text(node)
@@ -235,6 +241,9 @@ class Binder:
         if len(arguments) > 1 or isinstance(arguments[0], exp.Order):
             hint = "values come in the order of arrival"
             self._problems.add(call, f"`{name}` takes one value", hint=hint)
+            return None
+        if any(called(n) in FUNCTIONS for n in arguments[0].walk()):
+            self._problems.add(arguments[0], "an aggregate cannot hold another one")
             return None
         argument = self._hold(arguments[0])
         if argument is None:
@@ -279,7 +288,12 @@ def text(node: exp.Expr) -> str:
             part.args["quoted"] = False
         elif isinstance(part, exp.Anonymous):
             part.set("this", str(part.this).lower())
-    return copy.sql(dialect="duckdb", comments=False)
+    return shown(copy)
+
+
+def shown(node: exp.Expr) -> str:
+    """The part as SQL, with the names of functions as they are."""
+    return node.sql(dialect="duckdb", comments=False, normalize_functions=False)
 
 
 def _unfiltered(node: exp.Expr) -> exp.Expr:

@@ -20,7 +20,9 @@ class Problems:
     def add(self, place: exp.Expr | int, message: str, *, hint: str | None = None) -> None:
         """Note a mistake at a node of the tree or at a character of the text."""
         where = place if isinstance(place, int) else position(place)
-        self.found.append(self.source.problem(where, message, hint=hint))
+        problem = self.source.problem(where, message, hint=hint)
+        if problem not in self.found:
+            self.found.append(problem)
 
     def adopt(self, error: ProjectError) -> None:
         """Note the mistakes that another stage found."""

@@ -20,6 +20,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.parsers.tsql import TSQLParser
 
 from tidegate.errors import Problem, ProjectError
+from tidegate.sql.parse import DEPTH_MAX, LENGTH_MAX, depth
 from tidegate.sql.parse import Dialect as Standard
 from tidegate.sql.source import SourceText
 from tidegate.windows.problems import Problems
@@ -34,6 +35,8 @@ class StreamAnalytics(TSQL):
 
     Parser = _Parser
 
+
+_DEPTH_MAX = DEPTH_MAX + 20  # the clauses stand around the expressions
 
 # Words that only a Stream Analytics query has.
 _AZURE_WORDS = re.compile(
@@ -63,11 +66,14 @@ def read(problems: Problems) -> Statement:
     Raises: ProjectError where the text cannot be parsed or holds different queries.
     """
     dialect = _dialect(problems.source.text)
+    if len(problems.source.text) > LENGTH_MAX:
+        problems.add(LENGTH_MAX, f"a window query has at most {LENGTH_MAX} characters")
+        problems.stop()
     tokens = _tokens(problems, dialect)
-    if not tokens:
+    parts = list(_parts(tokens))
+    if not parts:
         problems.add(0, "there is no query", hint="write `SELECT … GROUP BY …`")
         problems.stop()
-    parts = list(_parts(tokens))
     statements = [_parsed(problems, part, dialect=dialect) for part in parts]
     problems.stop()
     first = statements[0]
@@ -127,6 +133,9 @@ def _parsed(problems: Problems, tokens: Sequence[Token], *, dialect: type[Dialec
     select = trees[0]
     if not isinstance(select, exp.Select):
         problems.add(tokens[0].start, "a window query is one `SELECT`")
+        return Statement(dialect, exp.Select())
+    if depth(select) > _DEPTH_MAX:
+        problems.add(tokens[0].start, "the query nests too deep")
         return Statement(dialect, exp.Select())
     _plain_calls(select)
     into = select.args.get("into")
