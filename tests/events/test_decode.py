@@ -55,6 +55,8 @@ BAD: list[tuple[bytes, DeadReason, str | None, str]] = [
     (b"\xef\xbb\xbf{}", R.NOT_JSON, None, "a byte order mark at byte 0 (line 1, column 1)"),
     (b"[1", R.NOT_JSON, None, "unexpected end at byte 2 (line 1, column 3)"),
     (b" [1,\n2]", R.NOT_OBJECT, None, "expected a JSON object, saw array [1,\\n2]"),
+    (b'["\\ud800"]', R.NOT_UTF8, None,
+     "half of a surrogate pair (`\\ud800` to `\\udfff`) stands alone"),
     (b'"a"', R.NOT_OBJECT, None, 'expected a JSON object, saw text "a"'),
     (b"null", R.NOT_OBJECT, None, "expected a JSON object, saw null"),
     (b'{"id":"\xff"}', R.NOT_UTF8, "id",

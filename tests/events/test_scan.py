@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.events.decode import Decoded, Decoder
+from tidegate.events.record import RecordReader
 from tidegate.records import Records
 from tidegate.schema import Schema
 
@@ -172,3 +174,26 @@ def test_a_record_is_decoded_alike_with_and_without_the_kernel(
 ) -> None:
     block = Records.of(records)
     assert bits(WITH[unit].decode(block)) == bits(WITHOUT[unit].decode(block))
+
+
+PLAIN = [
+    b'{"id": "a", "name": null, "count": -12, "amount": 68.84, "flag": true, "other": [1, {}]}',
+    b'{"ts":"2023-06-06T20:24:45.754948Z","id":"caf\xc3\xa9","amount":0.30000000000000004}',
+    b'{"id":"\\u00e9\\n","price":"12.50","whole":7,"details":{"a":[1,"\\u00e9"]}}',
+    b'{ "id" : "b" , "x" : "unknown" , "count" : 999999999999999999 }',
+]
+
+
+def test_plain_records_never_take_the_slow_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordReader, "read", lambda _, record: pytest.fail(f"slow: {record!r}"))
+    assert len(WITH[None].decode(Records.of(PLAIN)).rows) == len(PLAIN)
+
+
+def test_a_record_is_read_alike_wherever_it_lies_in_its_block() -> None:
+    """The last bytes of a block are read one by one, others eight at a time."""
+    for record in PLAIN:
+        first, last = WITH[None].decode(Records.of([record, record])).events.to_pylist()
+        assert first == last
+        for cut in range(len(record)):
+            short = Records.of([record[:cut], record])
+            assert WITH[None].decode(short).rows.tolist() == [1]

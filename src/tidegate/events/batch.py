@@ -120,7 +120,7 @@ class _Template:
 
     def message(self, length: int, body_size: int, nodes: Words, buffers: Words) -> pa.Buffer:
         """A buffer that begins with the head of a message and has room for its body."""
-        message = pa.allocate_buffer(self.size + body_size + pack.SLACK)
+        message = pa.allocate_buffer(self.size + body_size)
         view = memoryview(message).cast("B")
         view[: self.size] = self._head
         struct.pack_into("<q", view, self._length, length)

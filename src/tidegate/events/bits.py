@@ -13,11 +13,18 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 _BYTE, _HALF, _WORD, _WIDE = (ir.IntType(bits) for bits in (8, 32, 64, 128))
+
+
+# Kernels run without the GIL, and their machine code is kept on disk. Small ones on every
+# byte's way are inlined: calls would cost more than what they do.
+kernel = njit(nogil=True, cache=True, error_model="numpy")
+inlined = njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 
 
 # Any, because a checker takes what Numba calls int64 and uint64 for different things.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from tidegate.errors import RequestError
+from tidegate.events.bits import kernel
 from tidegate.records import Bounds, Records
 
 _BLANKS = b" \t\r\n"
@@ -125,7 +125,7 @@ def _elements(body: bytes, start: int, end: int, records_max: int) -> Records:
     return _bounded(found, records_max)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find_elements(data: npt.NDArray[np.uint8], start: int, end: int, bounds: Bounds) -> int:
     """Fill in the elements' bounds until they are full or the array ends; returns how many."""
     count = 0

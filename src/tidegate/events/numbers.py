@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from tidegate.events.bits import load, product_high, zeros_above
+from tidegate.events.bits import inlined, kernel, load, product_high, zeros_above
 
 DIGITS_MAX = 18  # as many as always fit an int64
 _POWER_MAX = 60  # beyond these powers of ten a double is left to the slow path
@@ -30,7 +29,7 @@ _HIGH = np.array([p >> 64 for p in _POWERS], dtype=np.uint64)
 _LOW = np.array([p & (2**64 - 1) for p in _POWERS], dtype=np.uint64)
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def read_number(data: int, p: int, end: int) -> tuple[int, int, int, bool, bool]:
     """Where a JSON number at `p` ends, its digits as int64, its power of ten, its sign and form.
 
@@ -60,7 +59,7 @@ def read_number(data: int, p: int, end: int) -> tuple[int, int, int, bool, bool]
     return (p if count <= DIGITS_MAX else -1), digits, power, negative, whole
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _read_digits(data: int, p: int, end: int, digits: int, count: int) -> tuple[int, int, int]:
     while p < end:
         digit = load(data, p) - 0x30
@@ -72,7 +71,7 @@ def _read_digits(data: int, p: int, end: int, digits: int, count: int) -> tuple[
     return digits, p, count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _read_exponent(data: int, p: int, end: int) -> tuple[int, int]:
     """Where the exponent ends, or -1; and its value, at most four digits of it."""
     sign = 1
@@ -85,7 +84,7 @@ def _read_exponent(data: int, p: int, end: int) -> tuple[int, int]:
     return last, sign * exponent
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def scale(digits: int, power: int, precision: int) -> int:
     """`digits * 10**power` if that is whole and below 10**precision, else -1."""
     if digits == 0:
@@ -101,7 +100,7 @@ def scale(digits: int, power: int, precision: int) -> int:
     return digits * factor if digits <= (_WHOLE[precision] - 1) // factor else -1
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def double_bits(digits: int, power: int) -> int:
     """The bits of the double nearest to `digits * 10**power`, -1 where that is not certain.
 
@@ -119,7 +118,7 @@ def double_bits(digits: int, power: int) -> int:
     return nearest
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _nearest(digits: Any, power: int) -> Any:
     """As `double_bits`, for a uint64 that is not zero."""
     shift = zeros_above(digits)
@@ -141,7 +140,7 @@ def _nearest(digits: Any, power: int) -> Any:
     return (exponent << 52) | np.int64(mantissa & np.uint64((1 << 52) - 1))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _product(digits: Any, index: int) -> tuple[Any, Any]:
     """The upper 128 bits of digits times a power of ten; the second half only where it counts."""
     high, low = product_high(digits, _HIGH[index]), digits * _HIGH[index]

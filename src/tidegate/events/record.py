@@ -64,12 +64,11 @@ class RecordReader:
         _check_depth(record)
         self._check_text(record)
         try:
-            fields = _fields.decode(record)
+            return {name: bytes(raw) for name, raw in _fields.decode(record).items()}
         except msgspec.ValidationError:
-            _refuse_value(record)
+            self._refuse_value(record)
         except msgspec.DecodeError as error:
             self._refuse_syntax(record, error)
-        return {name: bytes(raw) for name, raw in fields.items()}
 
     def _extra(self, fields: dict[str, bytes]) -> bytes | None:
         """The unknown fields as a JSON object's text, in their order; None if there are none."""
@@ -97,6 +96,15 @@ class RecordReader:
         return next(
             (n for n in fields if n in self._names and not _is_text(bytes(fields[n]))), None
         )
+
+    def _refuse_value(self, record: bytes) -> NoReturn:
+        """Refuse what does not begin like an object; it may be no JSON at all further on."""
+        try:
+            _any.decode(record)
+        except msgspec.DecodeError as error:
+            self._refuse_syntax(record, error)
+        message = f"expected a JSON object, saw {shown(record.strip())}"
+        raise Fault(DeadReason.NOT_OBJECT, message)
 
     def _refuse_syntax(self, record: bytes, error: Exception) -> NoReturn:
         if _has_lone_surrogate(record):
@@ -132,16 +140,6 @@ def _check_depth(record: bytes) -> None:
             raise Fault(DeadReason.TOO_DEEP, message)
 
 
-def _refuse_value(record: bytes) -> NoReturn:
-    """Refuse what is not an object: as such where it is valid JSON."""
-    try:
-        seen = bytes(_any.decode(record)).strip()
-    except msgspec.DecodeError as error:
-        what, at = _described(record, error)
-        raise Fault(DeadReason.NOT_JSON, f"{what} at {_place(record, at)}") from error
-    raise Fault(DeadReason.NOT_OBJECT, f"expected a JSON object, saw {shown(seen)}")
-
-
 def _described(record: bytes, error: Exception) -> tuple[str, int]:
     """What is wrong with the syntax and at which byte."""
     match = _PLACE.fullmatch(str(error))
@@ -158,7 +156,7 @@ def _valueless_key(record: bytes, at: int) -> re.Match[bytes] | None:
     if record[at : at + 1] not in (b"", b",", b"}"):
         return None
     # Only a little text is searched: a key that says something is short.
-    return _KEY_BEFORE.search(record, max(0, at - 500), at)
+    return _KEY_BEFORE.search(record, max(0, at - 200), at)
 
 
 def _place(record: bytes, at: int) -> str:
@@ -171,7 +169,8 @@ def _place(record: bytes, at: int) -> str:
 def _has_lone_surrogate(record: bytes) -> bool:
     """Whether the record is JSON but for surrogates: Python's own reader lets them pass."""
     try:
-        parsed = json.loads(record, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+        text = record.decode()
+        parsed = json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
         json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return True

@@ -13,9 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from tidegate.events.bits import address, load, load8, load_word, store, store_half, store_word
+from tidegate.events.bits import (
+    address,
+    inlined,
+    kernel,
+    load,
+    load8,
+    load_word,
+    store,
+    store_half,
+    store_word,
+)
+from tidegate.events.grammar import colon, literal_end, skip, value_end
 from tidegate.events.numbers import double_bits, read_number, scale
 from tidegate.events.strings import string_end, unescape
 from tidegate.events.times import NO_TIME, TIME_MAX, TIME_MIN, read_time
@@ -35,7 +45,6 @@ _KINDS = {
     Kind.JSON: JSON,
 }
 
-_NEST_MAX = 60  # levels below a field; one bit each, and well within the slow path's limit
 _UNKNOWN_MAX = 16  # unknown fields of one record
 _NANOSECONDS = -1000
 _SIGN = -(2**63)  # of a double
@@ -114,7 +123,7 @@ def plan(schema: Schema, *, record_bytes_max: int, epoch_unit: str | None = None
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scan(data: Bytes, starts: Words, ends: Words, plan: Plan, out: Out, good: Bytes) -> int:
     """Read the plain records and set `good` for them; returns how much of `out.side` is used."""
     view = _view(plan, out, len(starts))
@@ -135,7 +144,7 @@ def scan(data: Bytes, starts: Words, ends: Words, plan: Plan, out: Out, good: By
     return used
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _view(plan: Plan, out: Out, rows: int) -> _View:
     columns = len(plan.kinds)
     return _View(
@@ -161,21 +170,21 @@ def _view(plan: Plan, out: Out, rows: int) -> _View:
 # place of -1 says: not understood. `used` is how much of `out.side` is.
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _read(data, p, end, row, view, used):  # type: ignore[no-untyped-def]
     """Read one record; returns how much of `out.side` is used then, or -1."""
     columns = view.columns
     strange = 0
     previous = columns
-    p = _skip(data, p, end)
+    p = skip(data, p, end)
     if p >= end or load(data, p) != 0x7B:
         return -1
-    p = _skip(data, p + 1, end)
+    p = skip(data, p + 1, end)
     more = p < end and load(data, p) != 0x7D
     while more:
         key = p
         column, key_end = _key(data, p, end, view, load_word(view.follows, previous))
-        p = _colon(data, key_end, end)
+        p = colon(data, key_end, end)
         if p < 0:
             return -1
         if column < columns:
@@ -184,17 +193,17 @@ def _read(data, p, end, row, view, used):  # type: ignore[no-untyped-def]
             p, used = _value(data, p, end, row, column, view, used)
         else:
             value = p
-            p = _value_end(data, p, end)
+            p = value_end(data, p, end)
             if not _note(data, key, key_end, value, p, view.unknown, strange):
                 return -1
             strange += 1
         if p < 0:
             return -1
-        p = _skip(data, p, end)
+        p = skip(data, p, end)
         more = p < end and load(data, p) == 0x2C
         if more:
-            p = _skip(data, p + 1, end)
-    if p >= end or load(data, p) != 0x7D or _skip(data, p + 1, end) != end:
+            p = skip(data, p + 1, end)
+    if p >= end or load(data, p) != 0x7D or skip(data, p + 1, end) != end:
         return -1
     for c in range(columns):
         if load_word(view.required, c) and not load(view.valid, c * view.rows + row):
@@ -202,29 +211,7 @@ def _read(data, p, end, row, view, used):  # type: ignore[no-untyped-def]
     return _put_extra(data, row, view, used, strange)
 
 
-@njit(nogil=True, cache=True)
-def _skip(data: int, p: int, end: int) -> int:
-    while p < end:
-        byte = load(data, p)
-        if byte != 0x20 and byte != 0x0A and byte != 0x0D and byte != 0x09:
-            break
-        p += 1
-    return p
-
-
-@njit(nogil=True, cache=True)
-def _colon(data: int, p: int, end: int) -> int:
-    """The first byte of the value behind the colon."""
-    if p < 0:
-        return -1
-    p = _skip(data, p, end)
-    if p >= end or load(data, p) != 0x3A:
-        return -1
-    p = _skip(data, p + 1, end)
-    return p if p < end else -1
-
-
-@njit(nogil=True, cache=True)
+@inlined
 def _key(data, p, end, view, expected):  # type: ignore[no-untyped-def]
     """The column that the key at `p` names, or the number of columns; and where the key ends."""
     columns = view.columns
@@ -246,7 +233,7 @@ def _key(data, p, end, view, expected):  # type: ignore[no-untyped-def]
     return columns, quote + 1
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _same(data: int, p: int, end: int, keys: int, k: int, length: int) -> bool:
     """Whether `length` bytes are the same; behind the keys there is room for eight more."""
     if p + length > end:
@@ -264,7 +251,7 @@ def _same(data: int, p: int, end: int, keys: int, k: int, length: int) -> bool:
     return bool(rest & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1)) == 0)
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _value(data, p, end, row, column, view, used):  # type: ignore[no-untyped-def]
     """Read a declared column's value; returns where it ends and how much of the side is used."""
     cell = column * view.rows + row
@@ -272,7 +259,7 @@ def _value(data, p, end, row, column, view, used):  # type: ignore[no-untyped-de
         return -1, used  # a repeated key
     first = load(data, p)
     if first == 0x6E:
-        return _literal_end(data, p, end), used
+        return literal_end(data, p, end), used
     kind = load_word(view.kinds, column)
     word = 0
     if kind == TEXT:
@@ -289,12 +276,12 @@ def _value(data, p, end, row, column, view, used):  # type: ignore[no-untyped-de
         store_half(view.lengths, cell, length)
         p = quote + 1
     elif kind == BOOLEAN:
-        p, word = _literal_end(data, p, end), 1 if first == 0x74 else 0
+        p, word = literal_end(data, p, end), 1 if first == 0x74 else 0
     elif kind == TIMESTAMP:
         p, word = _time(data, p, end, view.epoch)
     elif kind == JSON:
         begin = p
-        p, word = _value_end(data, p, end), begin
+        p, word = value_end(data, p, end), begin
         store_half(view.lengths, cell, p - begin)
     elif kind == DECIMAL:
         p, word = _decimal(
@@ -307,22 +294,7 @@ def _value(data, p, end, row, column, view, used):  # type: ignore[no-untyped-de
     return p, used
 
 
-@njit(nogil=True, cache=True)
-def _literal_end(data: int, p: int, end: int) -> int:
-    """Behind `true`, `false` or `null`."""
-    if end - p >= 4:
-        first = load(data, p)
-        second, third, fourth = load(data, p + 1), load(data, p + 2), load(data, p + 3)
-        if first == 0x74 and second == 0x72 and third == 0x75 and fourth == 0x65:
-            return p + 4
-        if first == 0x6E and second == 0x75 and third == 0x6C and fourth == 0x6C:
-            return p + 4
-        if first == 0x66 and second == 0x61 and third == 0x6C and fourth == 0x73:
-            return p + 5 if end - p >= 5 and load(data, p + 4) == 0x65 else -1
-    return -1
-
-
-@njit(nogil=True, cache=True)
+@inlined
 def _number(data: int, p: int, end: int, kind: int) -> tuple[int, int]:
     p, digits, power, negative, whole = read_number(data, p, end)
     if p < 0:
@@ -335,7 +307,7 @@ def _number(data: int, p: int, end: int, kind: int) -> tuple[int, int]:
     return p, (bits | _SIGN if negative else bits)
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _decimal(data: int, p: int, end: int, precision: int, scale_: int) -> tuple[int, int]:
     quoted = load(data, p) == 0x22
     if quoted:
@@ -355,7 +327,7 @@ def _decimal(data: int, p: int, end: int, precision: int, scale_: int) -> tuple[
     return (p if value >= 0 else -1), (-value if negative else value)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _no_exponent(data: int, p: int, end: int) -> bool:
     exponents = 0
     for i in range(p, end):
@@ -363,7 +335,7 @@ def _no_exponent(data: int, p: int, end: int) -> bool:
     return exponents == 0
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _time(data: int, p: int, end: int, epoch: int) -> tuple[int, int]:
     if load(data, p) == 0x22:
         quote, escaped = string_end(data, p + 1, end)
@@ -377,7 +349,7 @@ def _time(data: int, p: int, end: int, epoch: int) -> tuple[int, int]:
     return (p if TIME_MIN <= time <= TIME_MAX else -1), time
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _epoch_time(units: int, epoch: int) -> int:
     if epoch == _NANOSECONDS:
         return units // 1000
@@ -386,77 +358,10 @@ def _epoch_time(units: int, epoch: int) -> int:
     return units * epoch
 
 
-@njit(nogil=True, cache=True)
-def _value_end(data: int, p: int, end: int) -> int:
-    """Behind the JSON value at `p`, of whatever kind and depth."""
-    objects = np.uint64(0)  # one bit a level, the lowest for the innermost: 1 for an object
-    depth = 0
-    while p < end:
-        byte = load(data, p)
-        if byte == 0x7B or byte == 0x5B:
-            depth += 1
-            if depth > _NEST_MAX:
-                return -1
-            objects = (objects << np.uint64(1)) | np.uint64(byte == 0x7B)
-            p = _skip(data, p + 1, end)
-            empty = p < end and load(data, p) == byte + 2  # `}` and `]` lie two above
-            if not empty:
-                if byte == 0x7B:
-                    p = _member(data, p, end)
-                    if p < 0:
-                        return -1
-                continue
-        else:
-            p = _scalar_end(data, p, end)
-            if p < 0:
-                return -1
-        # A value has ended (or, where empty, its closing bracket stands at `p`).
-        while depth > 0:
-            p = _skip(data, p, end)
-            if p >= end:
-                return -1
-            within = objects & np.uint64(1)
-            if load(data, p) == 0x2C:
-                break
-            if load(data, p) != (0x7D if within else 0x5D):
-                return -1
-            p += 1
-            depth -= 1
-            objects >>= np.uint64(1)
-        if depth == 0:
-            return p
-        p = _skip(data, p + 1, end)
-        if objects & np.uint64(1):
-            p = _member(data, p, end)
-            if p < 0:
-                return -1
-    return -1
-
-
-@njit(nogil=True, cache=True)
-def _member(data: int, p: int, end: int) -> int:
-    """Behind the key and colon at `p`."""
-    if p >= end or load(data, p) != 0x22:
-        return -1
-    quote, _ = string_end(data, p + 1, end)
-    return _colon(data, quote + 1, end) if quote >= 0 else -1
-
-
-@njit(nogil=True, cache=True)
-def _scalar_end(data: int, p: int, end: int) -> int:
-    byte = load(data, p)
-    if byte == 0x22:
-        quote, _ = string_end(data, p + 1, end)
-        return quote + 1 if quote >= 0 else -1
-    if byte == 0x74 or byte == 0x66 or byte == 0x6E:
-        return _literal_end(data, p, end)
-    return read_number(data, p, end)[0]
-
-
-@njit(nogil=True, cache=True)
-def _note(data, key, key_end, value, value_end, unknown, count):  # type: ignore[no-untyped-def]
+@kernel
+def _note(data, key, key_end, value, after, unknown, count):  # type: ignore[no-untyped-def]
     """Keep the place of an unknown field; false if it is one too many or a repeated one."""
-    if count == _UNKNOWN_MAX or value_end < 0:
+    if count == _UNKNOWN_MAX or after < 0:
         return False
     for u in range(0, 4 * count, 4):
         begin = load_word(unknown, u)
@@ -466,11 +371,11 @@ def _note(data, key, key_end, value, value_end, unknown, count):  # type: ignore
     store_word(unknown, 4 * count, key)
     store_word(unknown, 4 * count + 1, key_end)
     store_word(unknown, 4 * count + 2, value)
-    store_word(unknown, 4 * count + 3, value_end)
+    store_word(unknown, 4 * count + 3, after)
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_extra(data, row, view, used, count):  # type: ignore[no-untyped-def]
     """Write the unknown fields to the side, if there are any; returns how much of it is used."""
     if count == 0:
@@ -478,11 +383,11 @@ def _put_extra(data, row, view, used, count):  # type: ignore[no-untyped-def]
     begin = used
     for u in range(0, 4 * count, 4):
         key, key_end = load_word(view.unknown, u), load_word(view.unknown, u + 1)
-        value, value_end = load_word(view.unknown, u + 2), load_word(view.unknown, u + 3)
+        value, after = load_word(view.unknown, u + 2), load_word(view.unknown, u + 3)
         store(view.side, used, 0x7B if u == 0 else 0x2C)
         used = _copy(data, key, key_end, view.side, used + 1)
         store(view.side, used, 0x3A)
-        used = _copy(data, value, value_end, view.side, used + 1)
+        used = _copy(data, value, after, view.side, used + 1)
     store(view.side, used, 0x7D)
     cell = view.columns * view.rows + row
     store_word(view.words, cell, ~begin)
@@ -491,7 +396,7 @@ def _put_extra(data, row, view, used, count):  # type: ignore[no-untyped-def]
     return used + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _copy(data: int, p: int, end: int, out: int, at: int) -> int:
     for i in range(end - p):
         store(out, at + i, load(data, p + i))

@@ -7,9 +7,8 @@ bare control character.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from tidegate.events.bits import load, load8, store, zeros_below
+from tidegate.events.bits import inlined, kernel, load, load8, store, zeros_below
 
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
@@ -18,7 +17,7 @@ _BACKSLASHES = np.uint64(0x5C5C5C5C5C5C5C5C)
 _SPACES = np.uint64(0x2020202020202020)
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def string_end(data: int, p: int, end: int) -> tuple[int, bool]:
     """The closing quote of the string whose text begins at `p`, and whether there are escapes.
 
@@ -43,7 +42,7 @@ def string_end(data: int, p: int, end: int) -> tuple[int, bool]:
             return -1, False
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _plain_end(data: int, p: int, end: int) -> int:
     """The first byte from `p` on that is a quote, a backslash, a control or no ASCII.
 
@@ -69,7 +68,7 @@ def _plain_end(data: int, p: int, end: int) -> int:
     return p
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sequence_end(data: int, p: int, end: int) -> int:
     """Behind the UTF-8 sequence of two to four bytes at `p`; -1 if it is not valid."""
     lead = load(data, p)
@@ -90,7 +89,7 @@ def _sequence_end(data: int, p: int, end: int) -> int:
     return after
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _escape_end(data: int, p: int, end: int) -> int:
     """Behind the escape at `p`, both halves of a surrogate pair; -1 if it is not valid."""
     if p + 2 > end:
@@ -107,7 +106,7 @@ def _escape_end(data: int, p: int, end: int) -> int:
     return p + 12 if 0xDC00 <= low <= 0xDFFF else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _short_escape(byte: int) -> int:
     """What a backslash and this byte stand for, or -1."""
     if byte == 0x22 or byte == 0x5C or byte == 0x2F:
@@ -123,7 +122,7 @@ def _short_escape(byte: int) -> int:
     return 0x0C if byte == 0x66 else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _hex(data: int, p: int, end: int) -> int:
     """The value of four hexadecimal digits, or -1."""
     if p + 4 > end:
@@ -141,7 +140,7 @@ def _hex(data: int, p: int, end: int) -> int:
     return value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def unescape(data: int, p: int, end: int, out: int, at: int) -> int:
     """Write the text of the sound string `data[p:end]` to `out` from `at` on; returns its end."""
     while p < end:
@@ -162,7 +161,7 @@ def unescape(data: int, p: int, end: int, out: int, at: int) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_code(out: int, at: int, code: int) -> int:
     """Write a code point as UTF-8; returns where it ends. Never longer than its escape."""
     if code < 0x80:

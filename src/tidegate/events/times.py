@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from tidegate.events.bits import load
+from tidegate.events.bits import inlined, load
 
 NO_TIME = -(2**63)
 TIME_MIN = -62_135_596_800_000_000  # 0001-01-01T00:00:00
@@ -14,7 +13,7 @@ TIME_MAX = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def read_time(data: int, p: int, end: int) -> int:
     """The time written in all of `data[p:end]`, or `NO_TIME` if that is for the slow path."""
     if end - p < 10 or load(data, p + 4) != 0x2D or load(data, p + 7) != 0x2D:
@@ -35,7 +34,7 @@ def read_time(data: int, p: int, end: int) -> int:
     return midnight + clock if clock != NO_TIME else NO_TIME
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _two(data: int, p: int) -> int:
     """The value of two digits; negative, and far from any sum of such, if they are none."""
     tens: int = load(data, p) - 0x30
@@ -45,7 +44,7 @@ def _two(data: int, p: int) -> int:
     return tens * 10 + ones
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _days(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01. Source: Hinnant, "chrono-compatible low-level date algorithms"."""
     if month <= 2:
@@ -55,7 +54,7 @@ def _days(year: int, month: int, day: int) -> int:
     return era_day + (153 * (month - 3) + 2) // 5 + day - 1 - 719_468
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _clock(data: int, p: int, end: int) -> int:
     """Microseconds since midnight UTC for `HH:MM[:SS[.f]]` with an optional zone, or `NO_TIME`."""
     if end - p < 5 or load(data, p + 2) != 0x3A:
@@ -81,7 +80,7 @@ def _clock(data: int, p: int, end: int) -> int:
     )
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _fraction(data: int, p: int, end: int) -> tuple[int, int]:
     """Where one to nine digits end, or -1; and their value in microseconds, cut off."""
     first = p
@@ -94,7 +93,7 @@ def _fraction(data: int, p: int, end: int) -> tuple[int, int]:
     return (p if 1 <= p - first <= 9 else -1), micros
 
 
-@njit(nogil=True, cache=True)
+@inlined
 def _zone(data: int, p: int, end: int) -> int:
     """A zone's distance from UTC in seconds: nothing, `Z`, `±HH`, `±HHMM` or `±HH:MM`."""
     size = end - p
