@@ -9,7 +9,7 @@ ROOT = Path(tidegate.__file__).parent
 
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
-    ["errors", "clock", "schema", "records"],
+    ["errors", "clock", "schema", "records", "ids"],
     ["outcome", "sinks.contract"],
     ["sql.source"],
     ["project"],
@@ -20,11 +20,14 @@ ORDER = [
     ["decisions"],
     ["program"],
     ["engine"],
-    ["warehouse", "sinks"],
+    ["sinks"],
+    ["warehouse"],
     ["snapshots", "datafolder", "lookup"],
-    ["door", "writer", "keeper", "reconcile"],
+    ["door", "writer", "keeper", "deliveries"],
+    ["reconcile"],
     ["pipeline"],
-    ["workspace", "ingest", "deadletters"],
+    ["ingest", "sources"],
+    ["workspace"],
     ["testing"],
     ["service"],
     ["cli"],

@@ -5,6 +5,8 @@
 >>> shop.query("SELECT * FROM decisions WHERE action <> 'approve'").polars()  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING
+
 from tidegate.errors import (
     DamageError,
     InputError,
@@ -16,8 +18,11 @@ from tidegate.errors import (
     StorageFullError,
     TidegateError,
     TransientError,
+    UnreachableError,
 )
-from tidegate.workspace import Workspace, open  # noqa: A004 - read as `tidegate.open`
+
+if TYPE_CHECKING:
+    from tidegate.workspace import Workspace, open  # noqa: A004 - read as `tidegate.open`
 
 __version__ = "0.1.0"
 
@@ -32,6 +37,16 @@ __all__ = [
     "StorageFullError",
     "TidegateError",
     "TransientError",
+    "UnreachableError",
     "Workspace",
     "open",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What takes a second to import is imported when it is asked for."""
+    if name in ("Workspace", "open"):
+        from tidegate import workspace
+
+        return getattr(workspace, name)
+    raise AttributeError(f"module `tidegate` has no attribute `{name}`")

@@ -25,9 +25,9 @@ class DataFolder:
         self.tables = root / "tables"
         self.snapshots = root / "snapshots"
         self.dedupe = root / "dedupe"
-        self.sinks = root / "sinks"
+        self.ledger = root / "sinks.sqlite"
         self._lock: IO[str] | None = None
-        for folder in (root, self.tables, self.snapshots, self.dedupe, self.sinks):
+        for folder in (root, self.tables, self.snapshots, self.dedupe):
             folder.mkdir(parents=True, exist_ok=True)
 
     def lock(self, *, purpose: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from tidegate.eventlog.contract import Entry, EventLog
+from tidegate.ids import IdReader
 from tidegate.schema import Schema
 
 
@@ -19,9 +18,7 @@ class LoggedIds:
     def __init__(self, log: EventLog, schema: Schema) -> None:
         self._log = log
         self._entry: Entry | None = None
-        self._decoder = msgspec.json.Decoder(
-            msgspec.defstruct("OnlyId", [("value", str | int, msgspec.field(name=schema.id))])
-        )
+        self._ids = IdReader(schema.id)
 
     def __call__(self, offsets: Sequence[int]) -> Sequence[str]:
         """The id at each offset, as text. Raises: ValueError if an offset was trimmed."""
@@ -35,4 +32,4 @@ class LoggedIds:
         entry = self._entry
         if entry is None or not entry.first_offset <= offset < entry.next_offset:
             entry = self._entry = self._log.read(offset, bytes_max=1)[0]
-        return str(self._decoder.decode(entry.records[offset - entry.first_offset]).value)
+        return self._ids.read(entry.records[offset - entry.first_offset]) or ""

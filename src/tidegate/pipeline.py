@@ -11,8 +11,11 @@ own. An event is acknowledged once it is in the log; nothing else is waited for.
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
+from collections.abc import Mapping
 from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +24,7 @@ import structlog
 
 from tidegate.clock import Clock, SystemClock
 from tidegate.datafolder import DataFolder
+from tidegate.deliveries import Delivering, check_outputs, feed_of, open_sinks
 from tidegate.door import Door, Tail
 from tidegate.engine import Engine, VersionRecord, Work, control
 from tidegate.errors import DamageError, TidegateError
@@ -31,6 +35,9 @@ from tidegate.keeper import Keeper
 from tidegate.lookup import LoggedIds
 from tidegate.program import Program
 from tidegate.project.project import Project
+from tidegate.sinks.ledger import Ledger
+from tidegate.sinks.objects import pace_of
+from tidegate.sinks.runner import SinkRunner
 from tidegate.snapshots import Snapshots
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
@@ -40,6 +47,9 @@ _log = structlog.get_logger()
 
 TAIL_BYTES_MAX = 64 << 20
 CHUNK_RECORDS = 8_192  # decided in one go, when that many wait; more with the last entry
+SINK_STOP_SECONDS = (
+    5.0  # a sink that hangs is left behind; what it lacks comes after the next start
+)
 PENDING_ROWS_MAX = 524_288  # decided and not yet in the tables; the engine waits beyond that
 
 
@@ -50,9 +60,17 @@ class Pipeline:
     ...     pipeline.door.submit(Records.of([b'{"id": "e1"}']), source="notebook")
     """
 
-    def __init__(self, project: Project, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        clock: Clock | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self.project = project
+        self._environment = environment
         self.program = Program.compile(project)
+        check_outputs(self.program)
         self.clock = clock or SystemClock()
         self.folder = DataFolder(project.data)
         self.failure: BaseException | None = None
@@ -86,9 +104,10 @@ class Pipeline:
             rows=warehouse.commit_rows,
             rows_max=PENDING_ROWS_MAX,
             every_seconds=warehouse.commit_every_us / 1e6,
-            written=lambda: self.keeper.wake(),
+            written=self._written,
             failed=self._fail,
         )
+        self.sinks = self._sinks()
         self.keeper = Keeper(
             self.project,
             log=self.log,
@@ -113,6 +132,8 @@ class Pipeline:
         if self.failure is not None:
             raise self.failure
         self.keeper.start()
+        for sink in self.sinks:
+            sink.start()
         self.door.open()
 
     def _publish(self) -> None:
@@ -130,8 +151,11 @@ class Pipeline:
         drained = self.drain(timeout_seconds=drain_seconds)
         self._stopping.set()
         self._thread.join()
-        self.keeper.stop(final=drained)
         self.writer.stop()
+        for sink in self.sinks:
+            sink.stop(timeout_seconds=SINK_STOP_SECONDS, flush=drained)
+        self.keeper.stop(final=drained)
+        self.ledger.close()
         self.warehouse.close()
         self.log.close()
         self.folder.unlock()
@@ -218,6 +242,11 @@ class Pipeline:
         _log.critical("stopped", reason=str(error), trace="".join(format_exception(error)))
         self.failure = error
 
+    def _written(self) -> None:
+        self.keeper.wake()
+        for sink in self.sinks:
+            sink.wake(self.warehouse.position)
+
     # -- restoring -------------------------------------------------------------------------------
 
     def _warehouse(self) -> Warehouse:
@@ -245,6 +274,32 @@ class Pipeline:
         if self.log.first_offset > 0:
             raise DamageError("no usable snapshot, and the log no longer begins at 0", offset=0)
         return Engine(self.program, self._dedupe(self.program, None), clock=self.clock)
+
+    def _sinks(self) -> list[SinkRunner]:
+        self.ledger = Ledger(self.folder.ledger)
+        opened = open_sinks(self.program, folder=self.folder.root, environment=self._environment)
+        for consumer in self.log.positions():
+            if consumer.startswith("sink ") and consumer.removeprefix("sink ") not in opened:
+                self.log.forget(consumer)  # a sink that was taken away holds nothing back
+        return [self._runner(name, delivering) for name, delivering in opened.items()]
+
+    def _runner(self, name: str, delivering: Delivering) -> SinkRunner:
+        consumer = f"sink {name}"
+        if delivering.reads_log:
+            self.log.set_position(consumer, 0)
+        return SinkRunner(
+            name,
+            sink=delivering.sink,
+            feed=feed_of(delivering, self.warehouse.feed, self.log),
+            ledger=self.ledger,
+            pace=pace_of(delivering.settings),
+            clock=self.clock,
+            random=random.random,
+            start=self.log.first_offset if delivering.reads_log else 0,
+            delivered=(lambda offset: self.log.set_position(consumer, offset))
+            if delivering.reads_log
+            else (lambda _offset: None),
+        )
 
     def _dedupe(self, program: Program, snapshot: bytes | None) -> Dedupe:
         horizon = program.project.stream.dedupe_horizon_us

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from tidegate.clock import Clock
+from tidegate.datafolder import DataFolder
+from tidegate.deliveries import open_sinks
 from tidegate.errors import RequestError
+from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.ingest import taking
+from tidegate.program import Program
 from tidegate.project.project import Project, load
+from tidegate.reconcile.comparison import Reconciliation
+from tidegate.reconcile.stages import Reconciler
 from tidegate.records import Records
+from tidegate.sinks.ledger import Ledger
 from tidegate.sources.files import Block, read_file
 from tidegate.warehouse.query import QueryResult, TableInfo, query, tables
 
@@ -91,6 +99,27 @@ class Workspace:
         if unknown := sorted(set(ids or ()) - {r["log_offset"] for r in rows}):
             raise RequestError(f"no dead letter waits under id {unknown[0]}", code="unknown_id")
         return self._take((Records.of([r["record"]]), f"resend:{r['log_offset']}") for r in chosen)
+
+    def reconcile(self, *, progress: Callable[[int, int], None] | None = None) -> Reconciliation:
+        """Each stage compared with the one before it, down to the missing ids.
+
+        Works beside a running server. Raises: DamageError if the log cannot be read.
+        """
+        folder = DataFolder(self.project.data)
+        program = Program.compile(self.project)
+        log, ledger = SqliteLog.open(folder.log), Ledger(folder.ledger)
+        try:
+            opened = open_sinks(program, folder=folder.root, environment=os.environ)
+            offsets = ledger.positions()
+            sinks = {
+                name: (d.settings, d.sink, offsets[name].offset if name in offsets else 0)
+                for name, d in opened.items()
+            }
+            reconciler = Reconciler(folder.tables, log, program.schema, sinks=sinks)
+            return reconciler.run(progress=progress)
+        finally:
+            ledger.close()
+            log.close()
 
     @property
     def _tables(self) -> Path:

@@ -1,0 +1,1 @@
+"""The command line: translation between a terminal and the parts that do the work."""

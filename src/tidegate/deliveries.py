@@ -1,0 +1,88 @@
+"""The sinks of a project: what feed each one follows, and where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.errors import InputError
+from tidegate.eventlog.contract import EventLog
+from tidegate.outcome import events_schema
+from tidegate.program import Program
+from tidegate.project.sinks import ObjectsSink
+from tidegate.project.sinks import Sink as SinkSettings
+from tidegate.sinks.capture import CaptureFeed
+from tidegate.sinks.contract import Feed, Sink
+from tidegate.sinks.decided import DecidedFeed
+from tidegate.sinks.objects import Objects
+
+Tables = Callable[[str], Feed]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivering:
+    """A sink of the project: its settings, the sink itself, and whether it reads the log."""
+
+    settings: ObjectsSink
+    sink: Sink
+    reads_log: bool
+
+
+def open_sinks(
+    program: Program, *, folder: Path, environment: Mapping[str, str]
+) -> dict[str, Delivering]:
+    """The sinks that the project names; nothing is connected to yet.
+
+    Raises: InputError for a path that does not fit the rows, or a variable that is not set.
+    """
+    opened = {}
+    for settings in program.project.sinks:
+        assert isinstance(settings, ObjectsSink)  # noqa: S101 - the only type there is so far
+        sink = Objects.open(
+            settings,
+            columns=_columns(program, settings),
+            id_column=program.schema.id,
+            folder=folder,
+            environment=environment,
+        )
+        opened[settings.name] = Delivering(settings, sink, settings.format == "capture")
+    return opened
+
+
+def feed_of(delivering: Delivering, tables: Tables, log: EventLog) -> Feed:
+    """The rows that a sink follows."""
+    settings = delivering.settings
+    if settings.table == "decisions":
+        return DecidedFeed(tables("events"), tables("decisions"), actions=settings.actions)
+    feed = tables(settings.table)
+    return CaptureFeed(feed, log) if delivering.reads_log else feed
+
+
+def check_outputs(program: Program) -> None:
+    """Check that each `output` names an INTO of its window query.
+
+    Raises: InputError.
+    """
+    queries = {q.name: q for q in program.windows}
+    for settings in program.project.sinks:
+        query = queries.get(settings.table)
+        if settings.output is None or (query and settings.output in query.outputs):
+            continue
+        known = ", ".join(f"`{o}`" for o in query.outputs) if query else ""
+        raise InputError(
+            f"sink `{settings.name}`: `{settings.table}` has no output `{settings.output}`; "
+            + (f"it has {known}" if known else "only window queries with INTO have outputs")
+        )
+
+
+def _columns(program: Program, settings: SinkSettings) -> Sequence[str]:
+    events = events_schema(program.schema).names
+    match settings.table:
+        case "events":
+            return [*events, "record"]
+        case "decisions":
+            added = ["decided_at", "decision"]
+            return [*events, *(f"tidegate_{n}" if n in events else n for n in added)]
+        case name:
+            return program.window_schemas()[name].names
