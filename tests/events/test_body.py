@@ -66,7 +66,7 @@ def test_more_records_than_allowed_are_refused(body: bytes) -> None:
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
-    max_leaves=10,
+    max_leaves=5,
 )
 
 
@@ -78,7 +78,11 @@ def test_the_records_of_an_array_are_its_elements(
     assert [json.loads(r) for r in split(body)] == json.loads(body)
 
 
-@given(st.lists(st.dictionaries(st.text(), values)), st.sampled_from([b"\n", b"\r\n", b"\n\n"]))
+@settings(max_examples=50)
+@given(
+    st.lists(st.dictionaries(st.text(), values, max_size=3), max_size=4),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
+)
 def test_the_records_of_lines_are_its_objects(objects: list[object], end: bytes) -> None:
     body = end.join(json.dumps(o).encode() for o in objects)
     assert [json.loads(r) for r in split(body)] == objects

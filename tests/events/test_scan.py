@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,7 @@ def bits(decoded: Decoded) -> tuple[bytes, list[int], object]:
     return decoded.events.serialize().to_pybytes(), decoded.rows.tolist(), decoded.dead
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(record_bytes(), max_size=4), st.sampled_from(UNITS))
 def test_a_record_is_decoded_alike_with_and_without_the_kernel(
     records: list[bytes], unit: str | None
@@ -197,3 +198,13 @@ def test_a_record_is_read_alike_wherever_it_lies_in_its_block() -> None:
         for cut in range(len(record)):
             short = Records.of([record[:cut], record])
             assert WITH[None].decode(short).rows.tolist() == [1]
+
+
+def test_bounds_that_break_their_contract_do_no_harm() -> None:
+    record = b'{"id":"\\n\\n\\n\\n"}'
+    size = len(record)
+    starts = np.array([0, 0, 0, size, -5, 30, 60], dtype=np.int64)
+    ends = np.array([size, size, size, 3, 2, 999, 61], dtype=np.int64)
+    decoded = WITH[None].decode(Records(record * 3, starts, ends))
+    assert len(decoded.rows) + len(decoded.dead) == len(starts)
+    assert decoded.events["id"].to_pylist()[:3] == ["\n" * 4] * 3

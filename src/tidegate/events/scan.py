@@ -130,11 +130,16 @@ def scan(data: Bytes, starts: Words, ends: Words, plan: Plan, out: Out, good: By
     for c in range(view.columns + 1):  # at first keys are expected in the schema's order
         store_word(view.follows, c, c + 1 if c < view.columns else 0)
     used = 0
+    last = 0
     base = address(data)
-    for row in range(len(starts)):
+    for row in range(min(len(starts), len(ends))):
         after = -1
-        if ends[row] - starts[row] <= plan.record_bytes_max:
-            after = _read(base, starts[row], ends[row], row, view, used)
+        start, end = starts[row], ends[row]
+        # Memory is written without checks further down: bounds that break their contract end here.
+        sound = last <= start <= end <= len(data) and used + end - start <= len(out.side)
+        if sound and end - start <= plan.record_bytes_max:
+            after = _read(base, start, end, row, view, used)
+            last = end
         if after < 0:
             for c in range(view.columns + 1):
                 out.valid[c, row] = 0
