@@ -118,17 +118,35 @@ def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
         assert queue.submit(call("d")) == [3]
 
 
-def test_an_interrupted_follower_hands_the_lead_on() -> None:
-    held = Held()
+class Interrupted:
+    """A lock whose waiter is interrupted once the test says so."""
+
+    def __init__(self) -> None:
+        self.now = threading.Event()
+
+    def acquire(self) -> bool:
+        assert self.now.wait(10)
+        raise KeyboardInterrupt
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("when", ["while it waits", "as it is to lead"])
+def test_an_interrupted_follower_hands_the_lead_on(when: str) -> None:
+    held, turn = Held(), Interrupted()
     queue = CommitQueue(held, bytes_max=1000)
     interrupted = call("b")
+    interrupted.turn = turn  # type: ignore[assignment]
     with ThreadPoolExecutor(8) as pool:
-        futures = submit_all(queue, held, pool, call("a"), interrupted, call("c"))
-        queue._abandon(interrupted)  # as if its thread were interrupted while it waits
+        first, second, third = submit_all(queue, held, pool, call("a"), interrupted, call("c"))
+        if when == "as it is to lead":
+            held.released.release()
+            assert first.result(10) == [1]
+        turn.now.set()
+        assert isinstance(second.exception(10), KeyboardInterrupt)
         held.released.release(2)
-        assert [futures[0].result(10), futures[2].result(10)] == [[1], [2]]
-        interrupted.turn.release()
-        futures[1].result(10)
+        assert [first.result(10), third.result(10)] == [[1], [2]]
     assert held.groups == [["a"], ["c"]]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -135,3 +136,18 @@ def test_the_log_is_read_while_its_writer_lies_killed(tmp_path: Path) -> None:
             child.kill()
             acknowledged = pairs(list(said))
             assert set(acknowledged) <= set(stored(log))
+
+
+@pytest.mark.parametrize("event", ["append", "close"])
+def test_followers_of_this_process_are_woken_without_a_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    monkeypatch.setattr("tidegate.eventlog.sqlite._POLL_SECONDS", 30)
+    with SqliteLog.open(tmp_path / "log.sqlite") as log, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(log.follow, 0, timeout_seconds=30)
+        time.sleep(0.05)
+        if event == "append":
+            add(log, b"a")
+        else:
+            log.close()
+        assert waiting.result(10) is (event == "append")

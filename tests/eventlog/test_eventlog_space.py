@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.errors import DamageError
 from tidegate.eventlog import SqliteLog
 from tidegate.testing.eventlog import add, described, read_all
 
@@ -160,6 +161,27 @@ def test_a_consumer_forgotten_elsewhere_stays_forgotten(path: Path) -> None:
         other.set_position("sink", 1)
         other.close()
         assert log.positions() == {}
+
+
+def test_each_commit_is_synced_to_the_disk(path: Path) -> None:
+    # No test can cut the power; this is the setting that answers for it.
+    with SqliteLog.open(path) as log, log._writing() as conn:
+        assert conn.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert conn.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
+
+
+def test_a_damaged_position_is_healed_by_forgetting_its_consumer(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        add(log, b"x")
+        log.set_position("engine", 0)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("UPDATE positions SET position = 1")
+    with SqliteLog.open(path) as log:
+        with pytest.raises(DamageError, match="engine"):
+            log.positions()
+        log.forget("engine")
+        log.set_position("engine", 1)
+        assert log.positions() == {"engine": 1}
 
 
 def _stored_positions(path: Path) -> dict[str, int]:

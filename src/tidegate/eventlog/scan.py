@@ -49,8 +49,10 @@ def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        # On some errors SQLite has ended the transaction by itself.
         with suppress(sqlite3.Error):
-            conn.execute("COMMIT")
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
 
 
 def last_row(conn: sqlite3.Connection) -> tuple[int, int] | None:
@@ -93,11 +95,12 @@ def read(conn: sqlite3.Connection, offset: int, *, bytes_max: int) -> list[Entry
     if extent is None:
         return entries
     try:
-        for row in conn.execute(_ROWS, extent):
-            entry = unpack(row)
-            if entries and entry.first_offset != entries[-1].next_offset:
-                break  # a row is missing: the next read will say so
-            entries.append(entry)
+        with closing(conn.execute(_ROWS, extent)) as rows:
+            for row in rows:
+                entry = unpack(row)
+                if entries and entry.first_offset != entries[-1].next_offset:
+                    break  # a row is missing: the next read will say so
+                entries.append(entry)
     except (DamageError, sqlite3.Error):
         if not entries:
             raise
