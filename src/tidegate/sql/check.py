@@ -17,8 +17,8 @@ from tidegate.sql.functions.cast import cast
 from tidegate.sql.functions.signature import Function, adapted
 from tidegate.sql.parse import Dialect, position
 from tidegate.sql.source import SourceText
-from tidegate.sql.tree import COLUMN, Node
-from tidegate.sql.types import BOOLEAN, JSON, TEXT, Type
+from tidegate.sql.tree import COLUMN, Node, literal
+from tidegate.sql.types import BOOLEAN, JSON, NULL, TEXT, Type
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours: carried to the list of problems
@@ -49,7 +49,8 @@ class Checker:
         """The checked node, or none where it or a part of it is wrong."""
         handler = HANDLERS.get(type(node)) or _other
         try:
-            return handler(self, node)
+            found = handler(self, node)
+            return found if found is None else folded(found)
         except Refused as refused:
             self.report(refused.at or node, refused.message, hint=refused.hint)
         return None
@@ -103,6 +104,10 @@ def apply(function: Function, args: Sequence[Node], *, text: str) -> Node:
     signature = function.settle(args) if function.settle else function.resolve(adapted(args))
     if signature is None:
         raise _no_signature(function, args, text)
+    by = signature.operation
+    if by.build and not by.nulls and any(a.type == NULL for a in args):
+        # As in DuckDB: NULL as written makes the call NULL, whatever the other arguments do.
+        return literal(None, signature.result, text=text)
     complaint = function.prepare(args) if function.prepare else None
     if complaint:
         raise Refused(complaint, hint=f"it takes `{function.shown}`")
@@ -136,7 +141,7 @@ def convert(node: Node, target: Type) -> Node:
     if not node.is_literal or converted.is_literal:
         return converted
     value = folded(converted)
-    if value is None:
+    if not value.is_literal:
         raise Refused(f"`{node.text}` cannot be read as {target}")
     return value
 

@@ -8,10 +8,10 @@ stays part of the expression that uses it, so that a plain rule is one Polars ex
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 
 import polars as pl
 
@@ -63,6 +63,8 @@ class Plan:
         repeats = not operation.once or operation.fault is not None
         args = [self.share(arg) if repeats else arg for arg in args]
         result = combined(operation.build(node, [a.value for a in args]), args)
+        if operation.nulls and result.faults:
+            result = replace(result, value=null_where(result.value, result.faults))
         if operation.fault is None:
             return result
         result = self.share(result)
@@ -81,6 +83,13 @@ def combined(value: pl.Expr, args: Iterable[Lowered]) -> Lowered:
     args = tuple(args)
     faults = tuple(dict.fromkeys(fault for arg in args for fault in arg.faults))
     return Lowered(value, max((a.level for a in args), default=0), faults)
+
+
+def null_where(value: pl.Expr, faults: Sequence[Fault]) -> pl.Expr:
+    """The value, null where a fault holds."""
+    if not faults:
+        return value
+    return pl.when(~reduce(or_, [f.condition for f in faults])).then(value)
 
 
 def narrowed(faults: Iterable[Fault], condition: pl.Expr) -> tuple[Fault, ...]:

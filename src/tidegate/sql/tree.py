@@ -64,6 +64,7 @@ class Operation:
 
     `fault` is the sentence for rows with a null result from arguments that are not null; without
     it the operation cannot fail. `once` promises that `build` uses each argument only once.
+    `nulls` says that the value may be known although an argument is null, as of IS NULL.
     `control` sees its arguments with their faults and decides which of them count.
     """
 
@@ -71,6 +72,7 @@ class Operation:
     build: Build | None = None
     fault: str | None = None
     once: bool = False
+    nulls: bool = False
     control: Control | None = None
 
 

@@ -25,9 +25,9 @@ def cast(node: Node, target: Type, *, text: str = "", fails: bool = True) -> Nod
     """
     if node.type == target:
         return node
-    if node.type == NULL or (node.is_literal and node.value is None):
-        return literal(None, target, text=node.text) if node.is_literal else None
-    found = _CONVERSIONS.get((node.type.name, target.name))
+    if node.is_literal and node.value is None:
+        return literal(None, target, text=node.text)
+    found = _PHYSICAL if node.type == NULL else _CONVERSIONS.get((node.type.name, target.name))
     if found is None:
         return None
     return Node(found[0] if fails else found[1], target, (node,), None, text or node.text)

@@ -13,7 +13,7 @@ from operator import and_, eq, ge, gt, le, lt, ne, or_
 import polars as pl
 
 from tidegate.sql.functions.signature import Function, Resolve, Signature, adapted, fits, mixed
-from tidegate.sql.plan import combined, narrowed
+from tidegate.sql.plan import combined, narrowed, null_where
 from tidegate.sql.tree import Fault, Lowered, Node, Operation
 from tidegate.sql.types import BOOLEAN, Name, Type, common_of
 
@@ -28,12 +28,12 @@ COMPARISONS = tuple(
     _compared(symbol, compare)
     for symbol, compare in (("=", eq), ("<>", ne), ("<", lt), ("<=", le), (">", gt), (">=", ge))
 )
-SAME = Operation("same", lambda _, a: a[0].eq_missing(a[1]), once=True)
-DIFFERENT = Operation("different", lambda _, a: a[0].ne_missing(a[1]), once=True)
-IS_NULL = Operation("is null", lambda _, a: a[0].is_null(), once=True)
+SAME = Operation("same", lambda _, a: a[0].eq_missing(a[1]), once=True, nulls=True)
+DIFFERENT = Operation("different", lambda _, a: a[0].ne_missing(a[1]), once=True, nulls=True)
+IS_NULL = Operation("is null", lambda _, a: a[0].is_null(), once=True, nulls=True)
 NOT = Operation("not", lambda _, a: ~a[0], once=True)
-IS_TRUE = Operation("is true", lambda _, a: a[0].fill_null(value=False), once=True)
-IS_FALSE = Operation("is false", lambda _, a: ~a[0].fill_null(value=True), once=True)
+IS_TRUE = Operation("is true", lambda _, a: a[0].fill_null(value=False), once=True, nulls=True)
+IS_FALSE = Operation("is false", lambda _, a: ~a[0].fill_null(value=True), once=True, nulls=True)
 
 
 def _in(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
@@ -59,7 +59,7 @@ def balanced(join: Callable[[pl.Expr, pl.Expr], pl.Expr], parts: Sequence[pl.Exp
 
 # Doubles are compared one by one: NaN and the two zeros have their own equality.
 _HASHED = frozenset({Name.TEXT, Name.INTEGER, Name.BIGINT})
-IN = Operation("in", _in)
+IN = Operation("in", _in, nulls=True)
 
 
 def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Operation:
@@ -106,7 +106,7 @@ def _case(_: Node, args: Sequence[Lowered]) -> Lowered:
     chosen = values[-1].value
     for condition, value in reversed(list(zip(conditions, values[:-1], strict=True))):
         chosen = pl.when(condition.value).then(value.value).otherwise(chosen)
-    chosen = _null_where(chosen, faults)
+    chosen = null_where(chosen, faults)
     return _unless(combined(chosen, args), tuple(faults))
 
 
@@ -117,14 +117,8 @@ def _coalesce(_: Node, args: Sequence[Lowered]) -> Lowered:
         faults += narrowed(arg.faults, ~(found | spoiled))
         spoiled = reduce(or_, [f.condition for f in arg.faults], spoiled)
         found = found | arg.value.is_not_null()
-    value = _null_where(pl.coalesce([a.value for a in args]), faults)
+    value = null_where(pl.coalesce([a.value for a in args]), faults)
     return _unless(combined(value, args), tuple(faults))
-
-
-def _null_where(value: pl.Expr, faults: Sequence[Fault]) -> pl.Expr:
-    if not faults:
-        return value
-    return pl.when(~reduce(or_, [f.condition for f in faults])).then(value)
 
 
 CASE = Operation("case", control=_case)

@@ -151,7 +151,7 @@ _CHOICES = {
 
 
 def _choice(name: str) -> Function:
-    by = Operation(name, lambda _, args: reduce(_CHOICES[name], args))
+    by = Operation(name, lambda _, args: reduce(_CHOICES[name], args), nulls=True)
     return Function(name, f"{name}(value, …)", mixed(by))
 
 

@@ -131,12 +131,13 @@ def _per_row(
     """A Python function of texts, row by row; null where an argument is null."""
 
     def run(series: Sequence[pl.Series]) -> pl.Series:
-        rows = zip(*(s.to_list() for s in series), strict=True)
+        # A literal comes as one value for all rows.
+        count = next((len(s) for s in series if len(s) != 1), 1)
+        columns = [s.to_list() * (count if len(s) == 1 else 1) for s in series]
+        rows = zip(*columns, strict=True)
         return pl.Series([None if None in r else compute(*r) for r in rows], dtype=gives)
 
-    # Literals are spread over the rows, so that all series have the same length.
-    spread = [args[0], *(pl.when(args[0].is_not_null()).then(arg) for arg in args[1:])]
-    return pl.map_batches(spread, run, return_dtype=gives, is_elementwise=True)
+    return pl.map_batches(args, run, return_dtype=gives, is_elementwise=True)
 
 
 def _char_position(text: pl.Expr, found: pl.Expr) -> pl.Expr:
@@ -147,7 +148,7 @@ def _joined(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
     return pl.concat_str([a.fill_null("") for a in args])
 
 
-CONCAT = Operation("concat", _joined, once=True)
+CONCAT = Operation("concat", _joined, once=True, nulls=True)
 APPEND = Operation("||", lambda _, a: pl.concat_str(list(a)), once=True)
 
 
