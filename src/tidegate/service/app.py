@@ -1,0 +1,100 @@
+"""The application: every route, and what holds on all of them."""
+
+from __future__ import annotations
+
+import secrets
+from typing import cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidegate import __version__
+from tidegate.errors import TidegateError
+from tidegate.pipeline import Pipeline
+from tidegate.service.answer import error_response
+from tidegate.service.bare import BareEndpoint
+from tidegate.service.decisions.endpoints import Decision, RuleHit, decision_routes
+from tidegate.service.description import describe
+from tidegate.service.edge import Edge
+from tidegate.service.errors import ErrorBody, ErrorDetail, Refusal, refusal_of, status_refusal
+from tidegate.service.events.description import events_path
+from tidegate.service.events.endpoint import EventsEndpoint
+from tidegate.service.events.report import DeadLetter, NoneTaken, PartlyTaken, Taken
+from tidegate.service.health.endpoints import Health, Readiness, health_routes
+from tidegate.service.metrics.endpoints import metrics_routes
+from tidegate.service.producer.endpoints import producer_routes
+from tidegate.service.requests import RequestIds
+from tidegate.service.state import State
+
+_TEXT = """
+Fraud detection on event streams, in SQL. Send events, ask for decisions. Every error has one shape:
+`{"error": {"code", "message", "request_id"}}`; `X-Request-Id` is taken over or made.
+"""
+_BODIES = (
+    *(Taken, PartlyTaken, NoneTaken, DeadLetter, Decision, RuleHit),
+    *(Health, Readiness, ErrorBody, ErrorDetail),
+)
+
+
+def create_app(
+    pipeline: Pipeline, *, request_ids: RequestIds | None = None, bare: bool = False
+) -> FastAPI:
+    """The application for a pipeline that is open; `app.state.service` is its `State`.
+
+    `bare` adds `POST /bare`, the yardstick of the benchmark. Limits on headers and on slow senders
+    are kept by the server (`serve`), not by the application.
+    """
+    state = State.of(pipeline)
+    app = _empty_app()
+    app.state.service = state
+    app.router.routes.append(
+        Route(EventsEndpoint.path_format, EventsEndpoint(state), methods=["POST"])
+    )
+    if bare:
+        app.router.routes.append(Route(BareEndpoint.path_format, BareEndpoint(), methods=["POST"]))
+    app.include_router(decision_routes(state))
+    if state.settings.producer_endpoint:
+        app.include_router(producer_routes(state))
+    app.include_router(health_routes(state))
+    app.include_router(metrics_routes(state))
+    _answer_errors(app)
+    ids = request_ids or RequestIds(secrets.token_hex(4))
+    app.add_middleware(Edge, ids=ids, tally=state.tally)
+    describe(app, events_path(), bodies=_BODIES)
+    return app
+
+
+def _empty_app() -> FastAPI:
+    """An application whose documentation loads nothing from elsewhere."""
+    app: FastAPI = FastAPIOffline(
+        title="Tidegate", version=__version__, description=_TEXT.strip(), redirect_slashes=False
+    )
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    async def bare_status(request: Request, error: Exception) -> Response:
+        bare = cast("HTTPException", error)
+        allow = (bare.headers or {}).get("Allow")
+        return _refused(request, status_refusal(bare.status_code, allow=allow))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        first = cast("RequestValidationError", error).errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return _refused(request, Refusal(422, "invalid_request", f"{place}: {first['msg']}"))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return _refused(request, refusal_of(cast("TidegateError", error)))
+
+    app.add_exception_handler(HTTPException, bare_status)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(TidegateError, refused)
+
+
+def _refused(request: Request, refusal: Refusal) -> Response:
+    return error_response(refusal, request_id=request.state.request_id)

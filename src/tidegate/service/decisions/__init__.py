@@ -1,0 +1,1 @@
+"""`GET /v1/decisions/{event_id}`: what was decided on an event, and why."""

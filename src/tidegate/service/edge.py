@@ -1,0 +1,70 @@
+"""The outer edge of the application: ids on every answer, a tally of all, and no error past it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from traceback import format_tb
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tidegate.service.answer import refuse
+from tidegate.service.errors import internal_error
+from tidegate.service.metrics.tally import Tally
+from tidegate.service.requests import RequestIds
+
+_log = structlog.get_logger()
+
+
+class Edge:
+    """Wraps the application; plain ASGI, so that it costs microseconds."""
+
+    def __init__(self, app: ASGIApp, *, ids: RequestIds, tally: Tally) -> None:
+        self._app = app
+        self._ids = ids
+        self._tally = tally
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        request_id = self._ids.of(scope["headers"])
+        # A server that calls without `state` is within the ASGI specification.
+        scope.setdefault("state", {})["request_id"] = request_id
+        stamp = (b"x-request-id", request_id.encode("ascii"))
+        status = 0
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), stamp]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, stamped)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: it is logged and answered
+            _log_failure(error, scope, request_id)
+            if not status:
+                await refuse(scope, stamped, internal_error())
+        self._tally.count(scope["method"], _route(scope), status, perf_counter() - began)
+
+
+def _route(scope: Scope) -> str:
+    """The path as it was declared, so that ids in paths do not make a series each."""
+    route: Any = scope.get("route") or scope.get("endpoint")
+    return getattr(route, "path_format", None) or "other"
+
+
+def _log_failure(error: Exception, scope: Scope, request_id: str) -> None:
+    # Without the error's message: it may quote what was sent, and logs hold no event contents.
+    _log.error(
+        "request_failed",
+        request_id=request_id,
+        route=_route(scope),
+        error=type(error).__name__,
+        trace="".join(format_tb(error.__traceback__)),
+    )

@@ -1,0 +1,1 @@
+"""`GET /healthz` and `GET /readyz`: whether the process lives, and whether it keeps up."""

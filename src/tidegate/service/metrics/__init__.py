@@ -1,0 +1,1 @@
+"""`GET /metrics`: what the pipeline and the service are doing, for Prometheus."""

@@ -1,0 +1,1 @@
+"""`/store-events-producer-fn`: makes store events, for demonstrations."""

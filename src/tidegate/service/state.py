@@ -1,0 +1,66 @@
+"""What the endpoints share: the pipeline behind them and whether it may be used."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tidegate.pipeline import Pipeline
+from tidegate.project.settings import Service
+from tidegate.service.budget import Budget
+from tidegate.service.errors import Refusal
+from tidegate.service.metrics.tally import Tally
+
+# The log may run ahead of the engine by this many full queues before senders are held back.
+_BACKLOG_QUEUES = 10
+
+
+@dataclass(eq=False)
+class State:
+    """One for each application. `closing` is set when the server has been told to stop."""
+
+    pipeline: Pipeline
+    budget: Budget
+    tally: Tally = field(default_factory=Tally)
+    closing: bool = False
+    newest_offset: int = 0
+    # Splitting and inflating let go of the interpreter's lock, so two threads are of use.
+    bodies: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "body"))
+    lookups: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "lookup"))
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> State:
+        """The state for a pipeline that is open."""
+        return cls(pipeline, Budget(pipeline.project.service.queue_bytes_max))
+
+    @property
+    def settings(self) -> Service:
+        """The project's settings for the service."""
+        return self.pipeline.project.service
+
+    @property
+    def backlog_max(self) -> int:
+        """Records that may wait to be decided before senders are held back."""
+        return self.settings.queue_records_max * _BACKLOG_QUEUES
+
+    def check(self) -> None:
+        """Pass if the pipeline takes records. Raises: Refusal (503)."""
+        if self.pipeline.failure is not None:
+            raise Refusal(503, "engine_failed", _FAILED, retry_after_seconds=5)
+        if self.closing:
+            raise Refusal(503, "shutting_down", _CLOSING, retry_after_seconds=1)
+
+    def check_backlog(self) -> None:
+        """Pass if the engine keeps up with the log. Raises: Refusal (429)."""
+        if self.newest_offset - self.pipeline.engine.offset > self.backlog_max:
+            raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
+
+    def close(self) -> None:
+        """End the threads; what they are at is not waited for."""
+        self.bodies.shutdown(wait=False, cancel_futures=True)
+        self.lookups.shutdown(wait=False, cancel_futures=True)
+
+
+_FAILED = "the engine has stopped on an error; the server's log says why"
+_CLOSING = "the server is shutting down"
+_BEHIND = "too many records wait to be decided; try again"
