@@ -300,10 +300,13 @@ def test_replay_from_an_older_snapshot_writes_the_same_files(tmp_path: Path) -> 
     found = stream.open(table_ids=10)
     stream.feed(found, 0, 50)
     older = found.snapshot()
+    named = {p.name for p in tmp_path.iterdir()}
     expected = stream.feed(found, 50, 200)
     files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     newest = found.snapshot()
     found.close()
+    for name in files.keys() - named:
+        (tmp_path / name).write_bytes(b"torn by a crash")
     again = stream.restore(older)
     assert stream.feed(again, 50, 200) == expected
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
