@@ -95,7 +95,7 @@ def micros(column: pa.Array[Any]) -> list[int]:
 
 
 @pytest.mark.parametrize(("sql", "size", "hop", "includes_end"), WINDOWS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(rows, max_size=50), st.sampled_from([0, 3, 20]), cuts, st.sets(st.integers(0, 6)))
 def test_windows_emit_and_miss_what_the_twin_does_however_the_stream_is_cut(
     sql: str,
@@ -194,7 +194,7 @@ def by_group(found: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("size", "hop"), [(10, 10), (10, 5), (10, 3)])
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(stream=st.lists(full_rows, max_size=40), cut=cuts, in_order=st.booleans())
 def test_results_equal_duckdb_s_group_by_on_streams_within_the_lateness(
     size: int, hop: int, stream: list[dict[str, Any]], cut: list[int], in_order: bool
@@ -228,7 +228,7 @@ def test_results_equal_duckdb_s_group_by_on_streams_within_the_lateness(
         assert [("nan" if v != v else v) for v in our] == shown
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(stream=st.lists(full_rows, max_size=40), cut=cuts)
 def test_every_bit_is_the_same_however_the_stream_is_cut(
     stream: list[dict[str, Any]], cut: list[int]
@@ -247,3 +247,34 @@ def test_every_bit_is_the_same_however_the_stream_is_cut(
 
 def bits(rows: pa.RecordBatch) -> list[str]:
     return [repr(r) for r in rows.to_pylist()]
+
+
+FOLDING = """
+    store_id, count(*) AS n, count(qty) AS n_qty, sum(qty) AS s_qty, avg(qty) AS a_qty,
+    min(discount) AS lo, max(discount) AS hi, sum(price) AS s_price, avg(price) AS a_price,
+    max(price) AS hi_price, min(category) AS lo_cat, count_if(qty > 0) AS n_pos,
+    bool_and(priority_shipping) AS all_fast, sum(qty) FILTER (WHERE discount > 0) AS s_some,
+    max(qty) FILTER (WHERE discount > 0) AS m_some
+"""
+
+
+@pytest.mark.parametrize("window", ["TUMBLE(ts, {size})", "HOP(ts, INTERVAL 3 SECONDS, {size})"])
+@settings(max_examples=30)
+@given(stream=st.lists(full_rows, max_size=40), cut=cuts)
+def test_folding_what_is_held_changes_no_bit(
+    window: str, stream: list[dict[str, Any]], cut: list[int]
+) -> None:
+    grouping = f"GROUP BY store_id, {window.format(size='INTERVAL 10 SECONDS')}"
+    query = compiled(f"SELECT {FOLDING} FROM events {grouping}", lateness=5 * SECOND)
+    # A list needs each row, so that nothing of this query folds.
+    whole = compiled(f"SELECT {FOLDING}, list(id) AS l FROM events {grouping}", lateness=5 * SECOND)
+    assert query.folding is not None
+    assert whole.folding is None
+    batch = events(stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidegate.windows.state._FOLD_MIN", 0)
+        folded = run(query, batch, cuts=cut, restore_at=[2])
+    plainly = run(whole, batch)
+    names = folded.rows.schema.names
+    assert bits(folded.rows) == bits(plainly.rows.select(names))
+    assert bits(folded.late) == bits(plainly.late)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from window_shop import MINUTE, SECOND, compiled, events, run, watermarks
 
@@ -206,3 +207,18 @@ def test_a_damaged_state_is_refused(damage: bytes | None) -> None:
     data = WindowState(query).snapshot()[:40] if damage is None else damage
     with pytest.raises(DamageError):
         WindowState.restore(query, data)
+
+
+def test_what_is_held_is_bounded_by_groups_where_no_aggregate_needs_each_row() -> None:
+    state = WindowState(compiled(COUNT))
+    rows = [{"ts": 1 + i, "store_id": i % 3} for i in range(2_000)]
+    held = []
+    for offset in range(0, 400_000, 2_000):
+        batch = events(rows[:1], first=offset) if offset else events(rows)
+        big = pa.concat_batches([batch] * (1 if offset else 100))  # type: ignore[attr-defined]
+        state.update(big, watermarks=np.zeros(big.num_rows, dtype=np.int64))
+        held.append(state.rows_held)
+    assert held[0] == 200_000
+    assert max(held[1:]) < 300
+    found = state.advance(2**60, log_offset=1_000_000).rows
+    assert found.column("n").to_numpy().sum() == 200_000 + 199

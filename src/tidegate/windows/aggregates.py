@@ -8,7 +8,7 @@ with one rounding at the end (Shewchuk, "Adaptive Precision Floating-Point Arith
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -41,7 +41,8 @@ class Function:
     """An aggregate function: which kinds it takes, what it gives, and how it is computed.
 
     `compute` gets the groups (filtered, without repeats, and without nulls unless `takes_nulls`),
-    the values by row and their type.
+    the values by row and their type. `fold` names how `tidegate.windows.folding` keeps it, if rows
+    need not be kept.
     """
 
     kinds: frozenset[Kind]
@@ -49,6 +50,7 @@ class Function:
     compute: Callable[[Groups, pa.Array[Any], ColumnType], Aggregated]
     takes_nulls: bool = False
     is_list: bool = False
+    fold: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,12 @@ class Aggregate:
     def of(self, rows: pa.RecordBatch, groups: Groups) -> Aggregated:
         """The value of each group."""
         if self.condition is not None:
-            groups = groups.keep(_true(rows.column(self.condition)))
+            groups = groups.keep(true_mask(rows.column(self.condition)))
         if self.argument is None:
             return Aggregated(pa.array(groups.lengths))
         values = rows.column(self.argument)
         if values.null_count and not self.function.takes_nulls:
-            groups = groups.keep(_true(values.is_valid()))
+            groups = groups.keep(true_mask(values.is_valid()))
         if self.distinct:
             groups = groups.distinct(values)
         return self.function.compute(groups, values, self.type)
@@ -106,27 +108,30 @@ def _last(groups: Groups, values: pa.Array[Any], _type: ColumnType) -> Aggregate
 
 
 def _min(groups: Groups, values: pa.Array[Any], _type: ColumnType) -> Aggregated:
-    return Aggregated(values.take(_sorted(groups, values).pick()))
+    return Aggregated(unsigned_zero(values.take(in_order_of(groups, values).pick())))
 
 
 def _max(groups: Groups, values: pa.Array[Any], _type: ColumnType) -> Aggregated:
-    return Aggregated(values.take(_sorted(groups, values).pick(last=True)))
+    return Aggregated(unsigned_zero(values.take(in_order_of(groups, values).pick(last=True))))
 
 
-def _sorted(groups: Groups, values: pa.Array[Any]) -> Groups:
+def in_order_of(groups: Groups, values: pa.Array[Any]) -> Groups:
     """The groups with their rows in the order of their values; NaN is the greatest, as in SQL."""
-    if pa.types.is_floating(values.type):
-        values = pc.add(values, 0.0)  # -0.0 and 0.0 are equal, so neither comes first
-    ranks = pc.rank(values, tiebreaker="dense").to_numpy()
+    ranks = pc.rank(unsigned_zero(values), tiebreaker="dense").to_numpy()
     order = np.lexsort((ranks[groups.rows], groups.numbers))
     return Groups(groups.rows[order], groups.bounds)
+
+
+def unsigned_zero(values: pa.Array[Any]) -> pa.Array[Any]:
+    """The values with -0.0 as 0.0: the two are equal, so that neither is the smaller one."""
+    return pc.add(values, 0.0) if pa.types.is_floating(values.type) else values
 
 
 def _sum(groups: Groups, values: pa.Array[Any], type_: ColumnType) -> Aggregated:
     if type_.kind is Kind.DOUBLE:
         return Aggregated(_doubles(_float_sums(groups, values), groups))
-    sums = _whole_sums(groups, _whole(values))
-    return _fitting(sums, groups, type_)
+    sums = _whole_sums(groups, whole(values))
+    return fitting(sums, (groups.lengths == 0).tolist(), type_)
 
 
 def _avg(groups: Groups, values: pa.Array[Any], _type: ColumnType) -> Aggregated:
@@ -138,7 +143,7 @@ def _means(groups: Groups, values: pa.Array[Any]) -> npt.NDArray[np.float64]:
     if pa.types.is_floating(values.type):
         return _float_sums(groups, values) / counts
     scale = values.type.scale if pa.types.is_decimal(values.type) else 0
-    sums = _whole_sums(groups, _whole(values))
+    sums = _whole_sums(groups, whole(values))
     # Python divides whole numbers of any size with one rounding.
     pairs = zip(sums, counts.tolist(), strict=True)
     return np.array([s / (n * 10**scale) for s, n in pairs], dtype=np.float64)
@@ -192,7 +197,7 @@ def _float_sum(values: list[float]) -> float:
         return sum(values)
 
 
-def _whole(values: pa.Array[Any]) -> npt.NDArray[np.int64]:
+def whole(values: pa.Array[Any]) -> npt.NDArray[np.int64]:
     """Integers, booleans and decimals (as their scaled value) as int64; nulls as 0."""
     if pa.types.is_decimal(values.type):
         scaled = pc.cast(values, pa.decimal128(38, values.type.scale))
@@ -200,8 +205,7 @@ def _whole(values: pa.Array[Any]) -> npt.NDArray[np.int64]:
         halves = pa.Array.from_buffers(
             pa.int64(), 2 * len(scaled), [None, scaled.buffers()[1]], offset=2 * scaled.offset
         )
-        whole = halves.to_numpy()[::2]
-        return np.where(_true(values.is_valid()), whole, 0)
+        return np.where(true_mask(values.is_valid()), halves.to_numpy()[::2], 0)
     return np.asarray(pc.cast(values, pa.int64()).fill_null(0).to_numpy(zero_copy_only=False))
 
 
@@ -217,13 +221,13 @@ def _ahead(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], np.cumsum(values)))
 
 
-def _fitting(sums: list[int], groups: Groups, type_: ColumnType) -> Aggregated:
+def fitting(sums: Sequence[int], empty: Sequence[bool], type_: ColumnType) -> Aggregated:
+    """Sums as values of their type: null where empty, null and an error where they do not fit."""
     limit = 10**18 - 1 if type_.kind is Kind.DECIMAL else 2**63 - 1
     lowest = -limit if type_.kind is Kind.DECIMAL else -(2**63)
     errors = {
         g: f"sum does not fit a {type_}" for g, s in enumerate(sums) if not lowest <= s <= limit
     }
-    empty = (groups.lengths == 0).tolist()
     kept = [
         None if e or g in errors else s for g, (s, e) in enumerate(zip(sums, empty, strict=True))
     ]
@@ -237,7 +241,8 @@ def _doubles(values: npt.NDArray[np.float64], groups: Groups) -> pa.Array[Any]:
     return pa.array(values, mask=groups.lengths == 0)
 
 
-def _true(column: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+def true_mask(column: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+    """Where a boolean column is true, not false or null."""
     return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)  # noqa: FBT003 - Arrow's own signature
 
 
@@ -255,7 +260,7 @@ def _always(type_: ColumnType) -> Callable[[ColumnType], ColumnType]:
     return lambda _argument: type_
 
 
-_COUNT = Function(ANY, _always(_BIGINT), _count)
+_COUNT = Function(ANY, _always(_BIGINT), _count, fold="count")
 _LIST = Function(ANY, _same, _list, takes_nulls=True, is_list=True)
 _FIRST = Function(ANY, _same, _first, takes_nulls=True)
 _LAST = Function(ANY, _same, _last, takes_nulls=True)
@@ -270,14 +275,16 @@ def _spread(*, sample: bool, root: bool) -> Function:
 FUNCTIONS: Mapping[str, Function] = {
     "count": _COUNT,
     "count_big": _COUNT,
-    "count_if": Function(_BOOLEAN, _always(_BIGINT), _sum),  # null without a row, as in DuckDB
-    "sum": Function(NUMBERS | _BOOLEAN, _sum_type, _sum),
-    "avg": Function(NUMBERS, _always(_DOUBLE), _avg),
-    "mean": Function(NUMBERS, _always(_DOUBLE), _avg),
-    "min": Function(ANY, _same, _min),
-    "max": Function(ANY, _same, _max),
-    "bool_and": Function(_BOOLEAN, _same, _min),
-    "bool_or": Function(_BOOLEAN, _same, _max),
+    "count_if": Function(
+        _BOOLEAN, _always(_BIGINT), _sum, fold="sum"
+    ),  # null without a row, as in DuckDB
+    "sum": Function(NUMBERS | _BOOLEAN, _sum_type, _sum, fold="sum"),
+    "avg": Function(NUMBERS, _always(_DOUBLE), _avg, fold="avg"),
+    "mean": Function(NUMBERS, _always(_DOUBLE), _avg, fold="avg"),
+    "min": Function(ANY, _same, _min, fold="min"),
+    "max": Function(ANY, _same, _max, fold="max"),
+    "bool_and": Function(_BOOLEAN, _same, _min, fold="min"),
+    "bool_or": Function(_BOOLEAN, _same, _max, fold="max"),
     "first": _FIRST,
     "arbitrary": _FIRST,
     "last": _LAST,

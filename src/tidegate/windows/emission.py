@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from tidegate.outcome import WINDOW_COLUMNS
 from tidegate.sql.expression import Expression, ExpressionSet
-from tidegate.windows.aggregates import Aggregate
+from tidegate.windows.aggregates import Aggregate, Aggregated
+from tidegate.windows.folding import Folding
 from tidegate.windows.grid import Grid
 from tidegate.windows.groups import Groups
 from tidegate.windows.intake import true_rows
@@ -54,7 +55,9 @@ class Emission:
         aggregates: Mapping[str, Aggregate],
         outputs: Sequence[Output],
         having: Expression | None,
+        folding: Folding | None,
     ) -> None:
+        self._folding = folding
         self._keys = tuple(keys)
         self._aggregates = dict(aggregates)
         self._outputs = tuple(outputs)
@@ -72,9 +75,10 @@ class Emission:
         numbers: Indices,
         offsets: Indices,
     ) -> Emitted:
-        """The rows for groups that belong to windows of these numbers, closed at these offsets.
+        """The rows for groups of held rows, or of partials where they fold.
 
-        `numbers` and `offsets` have one entry per group. Groups that HAVING refuses give no row.
+        `numbers` and `offsets` have one entry per group: the group's window, and the log offset
+        that closed it. Groups that HAVING refuses give no row.
         """
         errors: Errors = []
         over = self._over(rows, groups, errors)
@@ -91,11 +95,15 @@ class Emission:
         """The keys and aggregates of each group."""
         firsts = groups.pick()
         over = {k: rows.column(k).take(firsts) for k in self._keys}
-        for name, aggregate in self._aggregates.items():
-            result = aggregate.of(rows, groups)
+        for name, result in self._aggregated(rows, groups).items():
             over[name] = result.values
             errors += [(g, f"{message} in `{name}`") for g, message in result.errors.items()]
         return over
+
+    def _aggregated(self, rows: pa.RecordBatch, groups: Groups) -> dict[str, Aggregated]:
+        if self._folding is not None:
+            return self._folding.finish(rows, groups)
+        return {name: a.of(rows, groups) for name, a in self._aggregates.items()}
 
     def _selected(self, groupwise: pa.RecordBatch, errors: Errors) -> list[pa.Array[Any]]:
         results = iter(self._expressions.evaluate(groupwise))

@@ -12,6 +12,7 @@ from tidegate.sql.source import SourceText
 from tidegate.windows import azure, standard
 from tidegate.windows.binding import Binder, Bound
 from tidegate.windows.emission import Emission
+from tidegate.windows.folding import Folding, folding
 from tidegate.windows.grid import Grid
 from tidegate.windows.intake import Intake
 from tidegate.windows.problems import Problems
@@ -44,6 +45,7 @@ class WindowQuery:
     event_id: str
     event_time: str
     intake: Intake
+    folding: Folding | None
     emission: Emission
 
     @property
@@ -55,6 +57,11 @@ class WindowQuery:
     def hop(self) -> int:
         """How far apart windows begin, in microseconds; equal to the size when they tumble."""
         return self.grid.hop
+
+    @property
+    def held_schema(self) -> pa.Schema:
+        """The Arrow schema of the rows that are held until their windows close."""
+        return self.intake.schema if self.folding is None else self.folding.schema
 
     @property
     def schema(self) -> pa.Schema:
@@ -81,6 +88,8 @@ def compile_query(name: str, source: SourceText, schema: Schema, *, lateness: in
     plain = spelling.plain(problems, statement, schema)
     bound = Binder(problems, plain, schema).bind()
     problems.stop()
+    intake = Intake(schema, bound.where, bound.held)
+    folds = folding(intake.schema, bound.keys, bound.aggregates)
     return WindowQuery(
         name=name,
         grid=plain.grid,
@@ -92,12 +101,14 @@ def compile_query(name: str, source: SourceText, schema: Schema, *, lateness: in
         fingerprint=_fingerprint(bound, plain.grid, schema),
         event_id=schema.id,
         event_time=schema.event_time,
-        intake=Intake(schema, bound.where, bound.held),
+        intake=intake,
+        folding=folds,
         emission=Emission(
             keys=bound.keys,
             aggregates=bound.aggregates,
             outputs=bound.outputs,
             having=bound.having,
+            folding=folds,
         ),
     )
 

@@ -1,7 +1,8 @@
 """The state of a window query: the rows whose windows are still open.
 
 Rows are kept in the order of arrival and aggregated once, when their window closes. So a row costs
-its event time and the columns that the query reads, whatever the number of windows it lies in.
+its event time and the columns that the query reads, whatever the number of windows it lies in; and
+rows that will always be aggregated together are folded into one, where the aggregates allow it.
 Nothing depends on how the stream is cut into batches: each row meets the watermark as it stood at
 that row.
 """
@@ -34,7 +35,8 @@ _VERSION = "1"
 _PAIRS_MAX = 2_000_000
 # Small batches are joined once there are this many, so that rows lie in few pieces.
 _PIECES_MAX = 64
-_WINDOW = " window"
+_FOLD_MIN = 65_536
+_WINDOW, _FIRST, _LAST = " window", " first", " last"
 Errors = list[tuple[int, str]]
 
 
@@ -66,6 +68,7 @@ class WindowState:
         self.watermark = watermark
         self._pieces: list[pa.RecordBatch] = []
         self._joined_pieces = 0  # so many of the pieces are the result of joining
+        self._fold_at = _FOLD_MIN  # fold when more rows are held
         self._next = NEVER  # the first open window that holds a row
 
     @property
@@ -96,7 +99,8 @@ class WindowState:
         """
         marks = np.maximum.accumulate(np.maximum(watermarks, self.watermark))
         taken = self.query.intake.take(events)
-        spans = Spans.of(taken.rows, self.query.grid, marks[taken.positions])
+        held = self._lifted(taken.rows)
+        spans = Spans.of(held, self.query.grid, marks[taken.positions])
         late = self._late(events, taken, marks)
         offsets = events.column("log_offset").to_numpy()
         errors = [(int(offsets[i]), message) for i, message in taken.errors]
@@ -107,7 +111,7 @@ class WindowState:
         """What follows when time passes without an event: a control record at `log_offset`."""
         marks = np.array([max(watermark, self.watermark)], dtype=np.int64)
         offsets = np.array([log_offset], dtype=np.int64)
-        nothing = Spans.of(empty(self.query.intake.schema), self.query.grid, marks[:0])
+        nothing = Spans.of(empty(self.query.held_schema), self.query.grid, marks[:0])
         rows, errors = self._step(nothing, marks=marks, offsets=offsets)
         return Closed(rows, empty(LATE_ROWS), errors)
 
@@ -119,7 +123,7 @@ class WindowState:
             "watermark": str(self.watermark),
         }
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self.query.intake.schema.with_metadata(meta)) as writer:
+        with pa.ipc.new_stream(sink, self.query.held_schema.with_metadata(meta)) as writer:
             for piece in self._pieces:
                 writer.write_batch(piece.replace_schema_metadata(meta))
         return sink.getvalue().to_pybytes()
@@ -140,7 +144,7 @@ class WindowState:
         if not same or "watermark" not in meta:
             raise DamageError(f"the state is not one of window query `{query.name}`")
         state = cls(query, watermark=int(meta["watermark"]))
-        state._replace(Spans.of(joined(pieces, query.intake.schema), query.grid, state.watermark))
+        state._replace(Spans.of(joined(pieces, query.held_schema), query.grid, state.watermark))
         return state
 
     def _step(
@@ -149,6 +153,8 @@ class WindowState:
         """Adds the rows that arrived and emits the windows that close."""
         if not len(marks):
             return empty(self.query.schema), []
+        if self.rows_held > self._fold_at:
+            self._fold()
         self._add(arrived)
         self.watermark, before = int(marks[-1]), self.watermark
         until = self.query.grid.open(self.watermark)
@@ -160,13 +166,28 @@ class WindowState:
         rows = joined([rows for rows, _ in emitted], self.query.schema)
         return rows, [error for _, errors in emitted for error in errors]
 
+    def _lifted(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows if self.query.folding is None else self.query.folding.lift(rows)
+
+    def _fold(self) -> None:
+        """Folds rows of the same group and windows; seldom enough to cost little per row."""
+        if self.query.folding is None:
+            return
+        spans = self._spans()
+        keys = {k: spans.rows.column(k) for k in self.query.keys}
+        same = {_FIRST: pa.array(spans.first), _LAST: pa.array(spans.last)}
+        groups = Groups.by(pa.table({**same, **keys}))
+        folded = self.query.folding.merge(spans.rows, groups)
+        self._replace(Spans.of(folded, self.query.grid, self.watermark))
+        self._fold_at = max(_FOLD_MIN, 2 * folded.num_rows)
+
     def _spans(self) -> Spans:
-        held = joined(self._pieces, self.query.intake.schema)
+        held = joined(self._pieces, self.query.held_schema)
         return Spans.of(held, self.query.grid, self.watermark)
 
     def _spans_with(self, arrived: Spans, watermark: int) -> Spans:
         """All rows held; those that just arrived count from the watermark that each one met."""
-        held = joined(self._pieces, self.query.intake.schema)
+        held = joined(self._pieces, self.query.held_schema)
         spans = Spans.of(held, self.query.grid, watermark)
         if len(arrived.first):
             spans.first[-len(arrived.first) :] = arrived.first
@@ -208,10 +229,10 @@ class WindowState:
 
     def _join_pieces(self) -> None:
         """Joins the latest small pieces, and larger ones as long as they are not much larger."""
-        tail = joined(self._pieces[self._joined_pieces :], self.query.intake.schema)
+        tail = joined(self._pieces[self._joined_pieces :], self.query.held_schema)
         del self._pieces[self._joined_pieces :]
         while self._pieces and self._pieces[-1].num_rows < 2 * tail.num_rows:
-            tail = joined([self._pieces.pop(), tail], self.query.intake.schema)
+            tail = joined([self._pieces.pop(), tail], self.query.held_schema)
         self._pieces.append(tail)
         self._joined_pieces = len(self._pieces)
 
