@@ -184,6 +184,17 @@ def test_a_damaged_position_is_healed_by_forgetting_its_consumer(path: Path) -> 
         assert log.positions() == {"engine": 1}
 
 
+def test_a_position_written_late_does_not_take_a_consumer_back(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        for _ in range(3):
+            add(log, b"x")
+        log.set_position("engine", 0)
+        with SqliteLog.open(path) as other:
+            log.set_position("engine", 1)  # written when it closes, after the other one's
+            other.set_position("engine", 3)
+    assert _stored_positions(path) == {"engine": 3}
+
+
 def _stored_positions(path: Path) -> dict[str, int]:
     with closing(sqlite3.connect(path)) as conn:
         return dict(conn.execute("SELECT consumer, position FROM positions"))
