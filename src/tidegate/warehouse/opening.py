@@ -79,4 +79,5 @@ def _found(path: Path, layout: Layout, note: Checkpoint | None, mended: repair.R
         return _Found(table, table.offset)
     if layout.name not in note.versions:
         return _Found(table, None)
+    table.durable_version = note.versions[layout.name]
     return _Found(table, max(table.offset, note.position))

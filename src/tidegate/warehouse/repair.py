@@ -84,15 +84,18 @@ def _unless_empty(name: str, entries: dict[int, Path], base: int) -> Repair:
 
 def commit_files(log: Path) -> Iterator[tuple[int, Path]]:
     """The commits of a Delta log by version, ascending."""
-    for file in sorted(log.glob("*.json")):
-        if file.stem.isdigit():
-            yield int(file.stem), file
+    for name in sorted(file.name for file in log.iterdir()):
+        version, _, kind = name.partition(".")
+        if kind == "json" and version.isdigit():
+            yield int(version), log / name
 
 
 def checkpoint_files(log: Path) -> Iterator[tuple[int, Path]]:
     """The Delta checkpoints of a log by version, ascending."""
-    for file in sorted(log.glob("*.checkpoint.parquet")):
-        yield int(file.name.split(".")[0]), file
+    for name in sorted(file.name for file in log.iterdir()):
+        version, _, kind = name.partition(".")
+        if kind == "checkpoint.parquet":
+            yield int(version), log / name
 
 
 def read_commit(version: int, file: Path) -> Commit | None:

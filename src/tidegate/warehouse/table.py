@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from deltalake import (
 )
 
 from tidegate.warehouse import evolution
-from tidegate.warehouse.checkpoint import sync_file, sync_folder
+from tidegate.warehouse.checkpoint import sync_files, sync_folder
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import Layout, compact_packing, packing
 from tidegate.warehouse.repair import checkpoint_files, commit_files, read_commit
@@ -67,7 +66,8 @@ class Table:
         self.lock = threading.RLock()
         self._handle: DeltaTable | None = handle
         self._checkpointed = max((v for v, _ in checkpoint_files(path / "_delta_log")), default=-1)
-        self._durable_version = -1
+        # All versions up to this one are on the disk itself.
+        self.durable_version = -1
         self._files: tuple[int, list[DataFile]] | None = None
         self._adopt(handle)
 
@@ -185,50 +185,52 @@ class Table:
         with self.lock:
             self._reopen_if_lost()
             mark = Mark(self._version, self.offset)
-        if mark.version > self._durable_version:
-            self._sync_between(self._durable_version, mark.version)
-            self._durable_version = mark.version
+        if mark.version > self.durable_version:
+            self._sync_between(self.durable_version, mark.version)
+            self.durable_version = mark.version
         return mark
 
     def _sync_between(self, after: int, until: int) -> None:
         log = self.path / "_delta_log"
-        folders = {self.path, log}
+        files = [file for version, file in checkpoint_files(log) if after <= version <= until]
         for version, entry in commit_files(log):
             if after < version <= until:
-                folders |= self._sync_commit(version, entry)
-        for version, file in checkpoint_files(log):
-            if after <= version <= until:
-                sync_file(file)
-        for folder in folders:
+                commit = read_commit(version, entry)
+                # What compaction replaced since may be gone.
+                files += [entry, *(self.path / name for name in (commit.added if commit else ()))]
+        sync_files(files)
+        for folder in {self.path, log, *(file.parent for file in files)}:
             sync_folder(folder)
-
-    def _sync_commit(self, version: int, entry: Path) -> set[Path]:
-        commit = read_commit(version, entry)
-        added = [self.path / name for name in commit.added] if commit else []
-        for file in added:
-            with suppress(FileNotFoundError):  # replaced by compaction and deleted since
-                sync_file(file)
-        sync_file(entry)
-        return {file.parent for file in added}
 
     def compact(self, *, partitions: Sequence[str], bytes_target: int) -> None:
         """Merge the files smaller than `bytes_target` of the partitions; appends may go on."""
-        with storage(f"compacting table `{self.layout.name}`"):
-            DeltaTable(str(self.path)).optimize.compact(
-                partition_filters=[(self.layout.date, "in", list(partitions))],
-                target_size=bytes_target,
-                max_concurrent_tasks=1,
-                writer_properties=compact_packing(),
-                post_commithook_properties=_NO_HOOKS,
-            )
-        self.refresh()
+        try:
+            with storage(f"compacting table `{self.layout.name}`"):
+                DeltaTable(str(self.path)).optimize.compact(
+                    partition_filters=[(self.layout.date, "in", list(partitions))],
+                    target_size=bytes_target,
+                    max_concurrent_tasks=1,
+                    writer_properties=compact_packing(),
+                    post_commithook_properties=_NO_HOOKS,
+                )
+        finally:
+            self.refresh()
 
     def unused_files(self) -> list[Path]:
-        """Files in the table's folder that the table does not name."""
+        """Files in the table's folder that its newest version does not name, whoever wrote that."""
         # Under the lock no append is under way, whose files would not be named yet.
         with self.lock:
-            named = {file.path for file in self.files()}
-            return [f for f in self.path.glob(f"{self.layout.date}=*/*") if f not in named]
+            self._follow()
+            named = {str(file.path) for file in self.files()}
+            found = self.path.glob(f"{self.layout.date}=*/*")
+            return [file for file in found if str(file) not in named]
+
+    def _follow(self) -> None:
+        self._reopen_if_lost()
+        assert self._handle is not None  # noqa: S101 - reopened above
+        with storage(f"reading table `{self.layout.name}`"):
+            self._handle.update_incremental()
+        self._version = self._handle.version()
 
     def files(self) -> list[DataFile]:
         """The active files, as of the last commit."""

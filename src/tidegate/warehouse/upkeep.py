@@ -11,8 +11,11 @@ from tidegate.warehouse.repair import checkpoint_files, commit_files
 from tidegate.warehouse.table import DataFile, Table
 
 _STAMP_EVERY_US = 10_000_000
-# Files are merged in tiers, so that a row is written again a few times in its life, not each time.
-_TIERS_BYTES = (1 << 20, 16 << 20, 256 << 20)
+# Files are merged in two tiers, so that a row is written again twice in its life, not each time;
+# what a bulk load writes (12 MB for 200,000 events) is large enough from the start.
+_TIERS_BYTES = (1 << 20, 16 << 20)
+# An entry of the Delta log is needed while a reader opens the table, not while it reads.
+_LOG_KEPT_US = 60_000_000
 # A partition that is still written to waits until it has this many small files.
 _WORTH_MERGING_HOT = 8
 _COLD_AFTER_US = 600_000_000
@@ -47,11 +50,13 @@ class Upkeep:
 
     def _due(self, files: list[DataFile]) -> tuple[int, list[str]] | None:
         """The lowest tier with too many small files, and the partitions to merge there."""
+        lower = 0
         for tier in _TIERS_BYTES:
             # Two files below half a tier always merge into one.
-            worth = self._worth([f for f in files if f.bytes < tier // 2])
+            worth = self._worth([f for f in files if lower <= f.bytes < tier // 2])
             if sum(worth.values()) - len(worth) >= self._compact_after:
                 return tier, list(worth)
+            lower = tier // 2
         return None
 
     def _worth(self, small: list[DataFile]) -> dict[str, int]:
@@ -62,7 +67,7 @@ class Upkeep:
         return {d: n for d, n in counts.items() if n >= (_WORTH_MERGING_HOT if d in hot else 2)}
 
     def sweep(self, tables: Iterable[Table]) -> None:
-        """Delete files unused for `vacuum_after`, and entries of the Delta log that old."""
+        """Delete files unused for `vacuum_after`, and old entries of the Delta log."""
         now = self._clock.now()
         unused = [file for table in tables for file in table.unused_files()]
         self._unused_since = {f: self._unused_since.get(f, now) for f in unused}
@@ -71,7 +76,7 @@ class Upkeep:
                 file.unlink(missing_ok=True)
                 del self._unused_since[file]
         for table in tables:
-            _sweep_log(table.path / "_delta_log", now - self._vacuum_after_us)
+            _sweep_log(table.path / "_delta_log", now - min(_LOG_KEPT_US, self._vacuum_after_us))
 
 
 def _sweep_log(log: Path, before_us: int) -> None:

@@ -71,6 +71,7 @@ class Warehouse:
         self._durable = min(t.offset for t in tables.values())
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="warehouse")
         self._maintaining = threading.RLock()
+        self._noted: Checkpoint | None = None
         self._refused = False  # the last write failed
         self._upkeep = upkeep
         self.repairs = tuple(repairs)  # what opening had to mend, in words for the operator
@@ -84,7 +85,7 @@ class Warehouse:
         windows: Mapping[str, pa.Schema],
         clock: Clock,
         compact_after: int = 64,
-        vacuum_after: int = 1_800_000_000,
+        vacuum_after: int = 600_000_000,
     ) -> Warehouse:
         """The warehouse in folder `root`: tables created, widened or repaired as needed.
 
@@ -192,7 +193,10 @@ class Warehouse:
             position = self._position  # taken first: by now the tables hold at least this
             marks = {name: table.sync() for name, table in self._tables.items()}
             versions = {name: mark.version for name, mark in marks.items()}
-            checkpoint.write(self._root, Checkpoint(position, versions))
+            note = Checkpoint(position, versions)
+            if note != self._noted:
+                checkpoint.write(self._root, note)
+                self._noted = note
             self._durable = min(mark.offset for mark in marks.values())
             return self._durable
 
