@@ -18,7 +18,7 @@ from tidegate.sql.functions.signature import Function, adapted
 from tidegate.sql.parse import Dialect, position
 from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node, literal
-from tidegate.sql.types import BOOLEAN, JSON, NULL, TEXT, Type
+from tidegate.sql.types import BOOLEAN, JSON, NULL, TEXT, TEXTUAL, Type
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours: carried to the list of problems
@@ -165,7 +165,13 @@ def _fold_names(columns: Mapping[str, ColumnType], aliases: Mapping[str, str]) -
 
 
 def condition(node: Node) -> Node:
-    """The node as a condition: numbers count as whether they are not zero, as in DuckDB."""
+    """The node as a condition: numbers count as whether they are not zero, as in DuckDB.
+
+    Raises: Refused for text, which DuckDB would try to read as a boolean row by row.
+    """
+    if node.type.name in TEXTUAL and not node.is_literal:
+        hint = f"compare it, or write CAST({node.text} AS boolean)"
+        raise Refused(f"`{node.text}` is {node.type} where a condition is needed", hint=hint)
     return convert(node, BOOLEAN)
 
 

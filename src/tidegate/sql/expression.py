@@ -21,7 +21,7 @@ from tidegate.sql.evaluate import Evaluation
 from tidegate.sql.parse import DEPTH_MAX, Dialect, depth, parse_expression
 from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node
-from tidegate.sql.types import NULL, Type, as_column
+from tidegate.sql.types import INTERVAL, NULL, Type, as_column
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def compile_node(
         tree = _expected(tree, expect, checker, node)
     column = None if tree is None else as_column(tree.type)
     if tree is not None and column is None:
-        hint = "take epoch(…) of an interval; CAST a decimal to fewer digits"
+        times = tree.type == INTERVAL
+        hint = "take epoch(…) of it" if times else "CAST it to at most 18 digits"
         checker.report(node, f"a value of type {tree.type} cannot be a result", hint=hint)
     if checker.problems or tree is None or column is None:
         raise ProjectError(checker.problems)

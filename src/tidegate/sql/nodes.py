@@ -225,7 +225,9 @@ def _cast(checker: Checker, node: exp.Expr) -> Node | None:
         return convert(inner, target)
     found = cast(inner, target, text=text, fails=not isinstance(node, exp.TryCast))
     if found is None:
-        raise Refused(f"{inner.type} cannot be converted to {target}")
+        times = inner.type in (TIMESTAMP, DATE, INTERVAL)
+        hint = "take epoch(…) or epoch_us(…) of a time" if times else None
+        raise Refused(f"{inner.type} cannot be converted to {target}", hint=hint)
     return found
 
 
@@ -370,6 +372,56 @@ def _concat(checker: Checker, node: exp.Expr) -> Node | None:
     return checker.call("concat", node.expressions, node)
 
 
+_AGGREGATES = frozenset(
+    [
+        "count",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "stddev",
+        "stddev_samp",
+        "stddev_pop",
+        "variance",
+        "var_samp",
+        "var_pop",
+        "first",
+        "last",
+        "any_value",
+        "bool_and",
+        "bool_or",
+        "lag",
+        "lead",
+        "row_number",
+        "rank",
+        "median",
+        "list",
+        "array_agg",
+    ]
+)
+_CLOCKS = frozenset({"now", "today", "get_current_timestamp", "random"})
+_MANY = "aggregates and window functions look at many events; this looks at one"
+
+
+def _unknown(name: str) -> Refused:
+    folded = name.lower()
+    near = get_close_matches(folded, [n for n in FUNCTIONS if n.isidentifier()], n=1, cutoff=0.7)
+    hint = f"did you mean `{FUNCTIONS[near[0]].shown}`?" if near else None
+    if folded in _AGGREGATES:
+        hint = _MANY
+    if folded in _CLOCKS:
+        hint = "a decision does not depend on clock or chance; use the event's own time"
+    return Refused(f"there is no function `{name}`", hint=hint)
+
+
+def _clock(_: Checker, __: exp.Expr) -> Node:
+    raise _unknown("now")
+
+
+def _window(_: Checker, node: exp.Expr) -> Node:
+    raise Refused(f"`{shown(node)}` is not supported", hint=_MANY)
+
+
 def _call(checker: Checker, node: exp.Expr) -> Node | None:
     name = node.name.lower()
     if name == "nullif":
@@ -377,9 +429,7 @@ def _call(checker: Checker, node: exp.Expr) -> Node | None:
     if name == "date_part" and node.expressions[:1] and node.expressions[0].name.lower() == "epoch":
         return checker.call("epoch", node.expressions[1:], node)
     if name not in FUNCTIONS or not name.isidentifier():
-        near = get_close_matches(name, [n for n in FUNCTIONS if n.isidentifier()], n=1)
-        hint = f"did you mean `{FUNCTIONS[near[0]].shown}`?" if near else None
-        raise Refused(f"there is no function `{node.name}`", hint=hint)
+        raise _unknown(node.name)
     return checker.call(name, node.expressions, node)
 
 
@@ -430,5 +480,9 @@ HANDLERS.update(
         exp.JSONExtractScalar: _json_text,
         exp.Concat: _concat,
         exp.Anonymous: _call,
+        exp.CurrentTimestamp: _clock,
+        exp.CurrentDate: _clock,
+        exp.Window: _window,
+        exp.Filter: _window,
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import sqlglot
 from sqlglot import Token, TokenType
@@ -51,6 +51,11 @@ def parse_expression(source: SourceText) -> exp.Expr:
         raise ProjectError([_problem(source, error)]) from error
     except (SqlglotError, RecursionError) as error:
         raise ProjectError([source.problem(0, "this is not a SQL expression")]) from error
+    if isinstance(tree, exp.Alias):
+        name = tree.args["alias"]
+        _refuse(source, position(name, source), f"cannot read on at `{name.name}`")
+    if not isinstance(tree, exp.Condition | exp.Interval) or isinstance(tree, exp.Star):
+        _refuse(source, 0, "this is not one condition or value")
     return tree
 
 
@@ -77,12 +82,13 @@ def _opening(node: exp.Expr, text: str, start: int) -> int:
 
 
 def depth(node: exp.Expr) -> int:
-    """How deep the tree is; found without recursion."""
+    """How deep the tree is, found without recursion; a chain of ANDs or of ORs is one level."""
     deepest, waiting = 0, [(node, 1)]
     while waiting:
         here, level = waiting.pop()
         deepest = max(deepest, level)
-        waiting += [(child, level + 1) for child in here.iter_expressions()]
+        chained = type(here) if isinstance(here, exp.Connector) else None
+        waiting += [(c, level + (type(c) is not chained)) for c in here.iter_expressions()]
     return deepest
 
 
@@ -117,9 +123,11 @@ def _problem(source: SourceText, error: ParseError) -> Problem:
     line, end = int(first.get("line") or 1), int(first.get("col") or 1)
     # sqlglot tells the last character of the token it stands at.
     at = sum(len(text) + 1 for text in lines[: line - 1]) + max(0, end - max(1, len(seen)))
-    message = f"cannot read on at `{seen}`" if seen else "the expression is not complete"
+    missing = "Required keyword" in str(first.get("description")) or not seen
+    after = f" at `{seen}`" if seen else ""
+    message = f"something is missing{after}" if missing else f"cannot read on{after}"
     return source.problem(min(at, _end(source.text)), message)
 
 
-def _refuse(source: SourceText, at: int, message: str) -> None:
+def _refuse(source: SourceText, at: int, message: str) -> NoReturn:
     raise ProjectError([source.problem(at, message)])

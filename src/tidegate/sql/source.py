@@ -33,7 +33,7 @@ class SourceText:
             ]
         )
         text = shown[line - 1] if line <= len(shown) else ""
-        return Problem(self.file, line, column, message, hint, text)
+        return Problem(self.file, line, column, message, hint, _clipped(text, column))
 
     def slice(self, start: int, end: int) -> SourceText:
         """The part `text[start:end]`, still knowing where it stands in the file."""
@@ -42,3 +42,10 @@ class SourceText:
             start - (self.text.rfind("\n", 0, start) + 1) + 1 + (self.column - 1 if row == 0 else 0)
         )
         return SourceText(self.text[start:end], self.file, self.line + row, column, self.lines)
+
+
+def _clipped(line: str, column: int, *, limit: int = 300) -> str:
+    """The line if it is worth showing: its beginning if it is very long, nothing beyond that."""
+    if len(line) <= limit:
+        return line
+    return f"{line[:limit]}…" if column <= limit else ""
