@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 
@@ -48,3 +49,12 @@ def new_bucket(s3_server: str) -> NewBucket:
         return name
 
     return new
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+    return port

@@ -122,7 +122,8 @@ def safe(value: str | None) -> str:
     if len(escaped.encode()) <= _SEGMENT_BYTES_MAX:
         return escaped
     cut = escaped.encode()[: _SEGMENT_BYTES_MAX - 40].decode(errors="ignore")
-    return f"{cut}~{hashlib.sha256(value.encode()).hexdigest()[:32]}"
+    whole = re.sub(r"%[0-9A-F]?$", "", cut)  # not amid an escape
+    return f"{whole}~{hashlib.sha256(value.encode()).hexdigest()[:32]}"
 
 
 def _escaped(character: str) -> str:

@@ -5,6 +5,7 @@ An object is there whole or not at all, and putting it again replaces it.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.asyn import sync
 
 from tidegate.errors import InputError, StorageFullError, UnreachableError
 
@@ -23,7 +25,7 @@ _UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
 }  # fmt: skip
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-_AT_ONCE = 64  # objects put or fetched by one call, each call with the whole time limit
+_AT_ONCE = 16  # objects put or fetched by one call, each call with the whole time limit
 
 
 class Store(Protocol):
@@ -153,28 +155,39 @@ class RemoteStore:
         self._foreign = _foreign_errors(scheme)
         if hasattr(self._fs, "retries"):
             self._fs.retries = 1
-        # Only asynchronous file systems can be told how long a call may take.
-        self._limit = {"timeout": timeout_seconds} if self._fs.async_impl else {}
+        self._timeout_seconds = timeout_seconds
 
     def put(self, files: Sequence[File]) -> None:
         """Make the objects durable; those of the same key are replaced."""
-        with self._outside():
-            for some in _groups(files):
-                self._fs.pipe({f"{self._root}/{k}": content for k, content in some}, **self._limit)
+        for some in _groups(files):
+            self._call("pipe_file", [(f"{self._root}/{key}", content) for key, content in some])
 
     def keys(self, prefix: str) -> list[str]:
         """The keys below the folder `prefix` ("" for all), sorted."""
-        with self._outside():
-            found = self._fs.find(f"{self._root}/{prefix}".rstrip("/"), **self._limit)
+        (found,) = self._call("find", [(f"{self._root}/{prefix}".rstrip("/"),)])
         return sorted(path[len(self._root) + 1 :] for path in found)
 
     def get(self, keys: Sequence[str]) -> Iterator[File]:
         """The objects of these keys, in order."""
         for some in _groups(keys):
-            with self._outside():
-                paths = [f"{self._root}/{key}" for key in some]
-                contents = self._fs.cat(paths, **self._limit)
-            yield from ((k, contents[path]) for k, path in zip(some, paths, strict=True))
+            contents = self._call("cat_file", [(f"{self._root}/{key}",) for key in some])
+            yield from zip(some, contents, strict=True)
+
+    def _call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call the file system with each of the arguments, all at once where it can do that.
+
+        Only asynchronous file systems can be told how long a call may take.
+        """
+        with self._outside():
+            if not self._fs.async_impl:
+                return [getattr(self._fs, method)(*each) for each in arguments]
+            call = getattr(self._fs, f"_{method}")  # fsspec's name for the coroutine
+            limit = self._timeout_seconds
+            results: list[Any] = sync(self._fs.loop, _all, call, arguments, timeout=limit)
+            for error in results:
+                if isinstance(error, BaseException):
+                    raise error
+            return results
 
     def close(self) -> None:
         """Release connections; closing twice is fine."""
@@ -197,6 +210,11 @@ class RemoteStore:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+async def _all(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    # Failures are results here: one that nobody asks for would be shouted about by asyncio.
+    return await asyncio.gather(*(call(*each) for each in arguments), return_exceptions=True)
 
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
