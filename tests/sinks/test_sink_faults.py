@@ -214,6 +214,7 @@ class Door:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.is_open = threading.Event()
+        self.is_closed = False
 
     def write(self, delivery: Delivery) -> None:
         if not self.is_open.is_set():
@@ -224,7 +225,7 @@ class Door:
         return self.sink.delivered()
 
     def close(self) -> None:
-        self.sink.close()
+        self.is_closed = True
 
 
 def test_a_sink_catches_up_when_the_outside_is_back(
@@ -281,6 +282,16 @@ def test_the_lag_is_current_while_the_outside_hangs(
     runner = run("s", on_s3(silent, tmp_path, timeout_us=3_000_000))
     runner.wake(1_000)
     assert runner.status().lag == 1_000
+
+
+def test_the_sink_is_closed_when_its_thread_ends(
+    run: Callable[..., SinkRunner], tmp_path: Path
+) -> None:
+    door = Door(opened(settings("blobs"), ROWS, tmp_path))
+    runner = run("s", door)
+    assert not door.is_closed
+    assert runner.stop(timeout_seconds=_SOON_SECONDS)
+    assert door.is_closed
 
 
 def test_a_runner_that_was_never_started_can_be_stopped(ledger: Ledger, tmp_path: Path) -> None:

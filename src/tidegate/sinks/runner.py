@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class SinkRunner:
 
     The thread is a daemon and every outside call has a time limit, so neither `stop` nor the end of
     the process waits for an outside that hangs. What was not delivered is after the next start.
+    The sink is closed when the thread ends.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SinkRunner:
         delivered: Callable[[int], None] = lambda _offset: None,
     ) -> None:
         self.name = name
+        self._sink = sink
         self._courier = Courier(
             name,
             sink=sink,
@@ -98,6 +101,10 @@ class SinkRunner:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        with closing(self._sink):
+            self._deliver()
+
+    def _deliver(self) -> None:
         while not self._stopping.is_set():
             rest_us = self._courier.step()
             if rest_us:
