@@ -32,24 +32,23 @@ SCHEMA = Schema.of(
 )
 KEYS = [*SCHEMA.names, "extra", "other", "i", "idd", "", "naïve", 'q"', "\\", "\x7f", "other2"]
 
+ODD_TEXTS = [
+    '"a"',
+    '""',
+    '"caf\\u00e9 \\ud83d\\ude00"',
+    '"\\ud800"',
+    '"\\udc00\\ud800"',
+    '"\\ud800\\u0041"',
+    '"\\u0000"',
+    '"\\/\\b\\f\\n\\r\\t\\"\\\\"',
+    '"\\x"',
+    '"\\u12g4"',
+    '"tab\there"',
+    '"é 漢 😀 \x7f\x80"',
+    '"a longer text that takes more than eight bytes \\" and more"',
+]
 TEXTS = st.one_of(
-    st.sampled_from(
-        [
-            '"a"',
-            '""',
-            '"caf\\u00e9 \\ud83d\\ude00"',
-            '"\\ud800"',
-            '"\\udc00\\ud800"',
-            '"\\ud800\\u0041"',
-            '"\\u0000"',
-            '"\\/\\b\\f\\n\\r\\t\\"\\\\"',
-            '"\\x"',
-            '"\\u12g4"',
-            '"tab\there"',
-            '"é 漢 😀 \x7f\x80"',
-            '"a longer text that takes more than eight bytes \\" and more"',
-        ]
-    ),
+    st.sampled_from(ODD_TEXTS),
     st.text(max_size=20).map(json.dumps),
     st.text(max_size=20).map(lambda t: json.dumps(t, ensure_ascii=False)),
 )
@@ -68,39 +67,38 @@ NUMBERS = st.one_of(
     st.builds("{}e{}".format, DIGITS, st.integers(-30, 30)),
     st.sampled_from(ODD_NUMBERS.split()),
 )
+ODD_TIMES = [
+    '"2023-06-06T20:24:45.754948"',
+    '"2023-06-06 20:24"',
+    '"2023-06-06"',
+    '"2023-06-06T20:24:45.754948123Z"',
+    '"2023-06-06T20:24:45.7549481234"',
+    '"2023-06-06T20:24:45.+01:00"',
+    '"2023-06-06T20:24:45+01"',
+    '"2023-06-06T20:24+0130"',
+    '"2023-06-06T20:24-01:30"',
+    '"2023-06-06T20:24-01:60"',
+    '"2023-06-06T20:24+24"',
+    '"2023-06-06T24:00"',
+    '"2023-06-06T23:59:60"',
+    '"2023-02-29"',
+    '"2024-02-29"',
+    '"1900-02-29"',
+    '"2000-02-29T00:00:00Z"',
+    '"0000-01-01"',
+    '"0001-01-01T00:00:00+01:00"',
+    '"9999-12-31T23:59:59-01:00"',
+    '"2023-6-06"',
+    '"2023-06-06Z"',
+    '"2023-06-06T"',
+    '"2023-06-06T2"',
+    '"2023-06-06T20:24:"',
+    '"2023-06-06T20:24:4"',
+    '"2023-\\u00306-06"',
+]
 TIMES = st.one_of(
     st.datetimes().map(lambda t: f'"{t.isoformat()}"'),
-    st.sampled_from(
-        [
-            '"2023-06-06T20:24:45.754948"',
-            '"2023-06-06 20:24"',
-            '"2023-06-06"',
-            '"2023-06-06T20:24:45.754948123Z"',
-            '"2023-06-06T20:24:45.7549481234"',
-            '"2023-06-06T20:24:45.+01:00"',
-            '"2023-06-06T20:24:45+01"',
-            '"2023-06-06T20:24+0130"',
-            '"2023-06-06T20:24-01:30"',
-            '"2023-06-06T20:24-01:60"',
-            '"2023-06-06T20:24+24"',
-            '"2023-06-06T24:00"',
-            '"2023-06-06T23:59:60"',
-            '"2023-02-29"',
-            '"2024-02-29"',
-            '"1900-02-29"',
-            '"2000-02-29T00:00:00Z"',
-            '"0000-01-01"',
-            '"0001-01-01T00:00:00+01:00"',
-            '"9999-12-31T23:59:59-01:00"',
-            '"2023-6-06"',
-            '"2023-06-06Z"',
-            '"2023-06-06T"',
-            '"2023-06-06T2"',
-            '"2023-06-06T20:24:"',
-            '"2023-06-06T20:24:4"',
-            '"2023-\\u00306-06"',
-        ]
-    ),
+    st.sampled_from(ODD_TIMES),
 )
 NESTED = st.recursive(
     st.one_of(TEXTS, NUMBERS, st.sampled_from(["true", "false", "null", "tru", "nul", "falsy"])),
@@ -112,9 +110,12 @@ NESTED = st.recursive(
     ),
     max_leaves=6,
 )
-ODD = st.sampled_from(
-    ["", "{}", "[]", "[1,]", "{1:2}", "[}", "{]", '{"a":}', "[" * 70 + "]" * 70, "[" * 200]
-)
+ODD_SHAPES = """
+{} [] [1,] {1:2} [}] {] {"a":} {"a":1,} [[],{}] {"a":{},"b":[{}]} [1}2] {"a":1] true false null
+tru nulL falsey {"a" 1} [1,2] [1,,2] {"a":"b"}} {,} [,]
+"""
+DEEP = ["[" * n + "]" * n for n in (59, 60, 61, 127, 128, 200)]
+ODD = st.sampled_from([*ODD_SHAPES.split(), *DEEP, ""])
 VALUES = st.one_of(TEXTS, NUMBERS, TIMES, NESTED, ODD, st.sampled_from(["true", "false", "null"]))
 FITTING = {
     "id": TEXTS,
@@ -175,6 +176,44 @@ def test_a_record_is_decoded_alike_with_and_without_the_kernel(
 ) -> None:
     block = Records.of(records)
     assert bits(WITH[unit].decode(block)) == bits(WITHOUT[unit].decode(block))
+
+
+YEARS = (1, 4, 100, 400, 1900, 1999, 2000, 2024, 9999)
+DATES = [f'"{y:04}-{m:02}-{d}"' for y in YEARS for m in range(14) for d in (28, 29, 30, 31, 32)]
+SEQUENCES = [
+    b'"' + bytes([lead, second]) + b"\x80" * more + b'"'
+    for lead in range(0x80, 0x100)
+    for second in (0x22, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0)
+    for more in range(3)
+]
+ESCAPES = [
+    f'"\\u{a}\\u{b}"'.encode()
+    for a in ("0041", "d7ff", "d800", "dbff", "dc00", "dfff", "e000", "00e9", "0800", "D83D")
+    for b in ("0041", "d7ff", "dbff", "dc00", "dfff", "e000", "DE00", "12g4", "123")
+]
+ODD_VALUES = [
+    *(v.encode() for v in (*ODD_TEXTS, *ODD_TIMES, *DEEP, *DATES, "")),
+    *ODD_NUMBERS.encode().split(),
+    *ODD_SHAPES.encode().split(),
+    *SEQUENCES,
+    *ESCAPES,
+]
+
+
+@pytest.mark.parametrize("key", ["name", "count", "amount", "price", "ts", "flag", "details", "?"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_odd_values_are_decoded_alike_in_every_column(key: str, unit: str | None) -> None:
+    block = Records.of([b'{"id":"x","%s":%s}' % (key.encode(), v) for v in ODD_VALUES])
+    assert bits(WITH[unit].decode(block)) == bits(WITHOUT[unit].decode(block))
+
+
+@pytest.mark.parametrize("key", ["id", "name", "count", "?"])
+def test_repeated_and_null_fields_are_decoded_alike(key: str) -> None:
+    written = [b'"%s":%s' % (key.encode(), v) for v in (b"null", b"1", b'"a"', b"{}", b"oops")]
+    pairs = [b'{"id":"x",%s,%s}' % (a, b) for a in written for b in written]
+    alone = [b"{%s}" % w for w in [*written, b"", b",", b'"id":"x",']]
+    block = Records.of([*pairs, *alone])
+    assert bits(WITH[None].decode(block)) == bits(WITHOUT[None].decode(block))
 
 
 PLAIN = [

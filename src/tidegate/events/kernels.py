@@ -6,6 +6,7 @@ that are only read are declared read-only, which takes both kinds.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any, cast
 
 from numba import typeof, types
@@ -15,17 +16,20 @@ from tidegate.events.pack import fill, measure
 from tidegate.events.scan import Out, plan, scan
 from tidegate.schema import Schema
 
+_compiling = Lock()
+
 
 def warm_up() -> None:
     """Compile the kernels, or load them if that was done before on this machine.
 
-    Takes half a minute the first time and half a second after that. Done when the first `Decoder`
-    is made, if not before.
+    Takes some twenty seconds the first time and a fraction of a second after that. Done when the
+    first `Decoder` is made, if not before. May be called by several threads.
     """
-    for kernel, signature in _signatures():
-        if not kernel.signatures:
-            kernel.compile(signature)
-            kernel.disable_compile()
+    with _compiling:
+        for kernel, signature in _signatures():
+            if not kernel.signatures:
+                kernel.compile(signature)
+                kernel.disable_compile()
 
 
 def _signatures() -> list[tuple[Any, tuple[Any, ...]]]:
