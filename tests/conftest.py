@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import os
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -13,8 +15,13 @@ settings.load_profile("default")
 pytest.register_assert_rewrite("tidegate.testing.eventlog")
 
 
-def missing(reason: str) -> None:
-    """Skip on a laptop, fail in CI: there, everything that a test needs must be installed."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+@pytest.fixture
+def missing() -> Callable[[str], NoReturn]:
+    """Skips on a laptop, fails in CI: there, everything that a test needs must be installed."""
+
+    def say(reason: str) -> NoReturn:
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return say

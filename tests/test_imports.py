@@ -22,7 +22,7 @@ ORDER = [
     ["engine"],
     ["sinks"],
     ["warehouse"],
-    ["snapshots", "datafolder", "lookup"],
+    ["snapshots", "datafolder", "lookup", "counters"],
     ["door", "writer", "keeper", "deliveries"],
     ["reconcile"],
     ["pipeline"],

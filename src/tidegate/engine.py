@@ -90,24 +90,22 @@ class Engine:
         self._clock = clock
         self._windows = {q.name: WindowState(q) for q in program.windows}
 
-    def process(self, work: Sequence[Work]) -> list[Outcome]:
+    def process(self, work: Sequence[Work]) -> Iterator[Outcome]:
         """What follows from the entries, which must go on from `offset`.
 
-        One outcome for each stretch that one version decides. An entry that begins before `offset`
-        is a mistake of the caller: ValueError.
+        One outcome for each stretch that one version decides; `offset` has passed a stretch when
+        its outcome is given. Raises: ValueError if entries do not begin at `offset`;
+        StorageFullError, after which the same entries from `offset` on are to be given again.
         """
-        outcomes: list[Outcome] = []
         for stretch in _stretches(work):
-            first = stretch[0].entry
+            first, last = stretch[0].entry, stretch[-1].entry
             if first.first_offset != self.offset:
                 raise ValueError(f"the engine is at offset {self.offset}, saw {first.first_offset}")
-            if first.kind is EntryKind.CONTROL:
-                outcomes.append(self._control(first))
-            else:
-                outcomes.append(self._events(stretch))
-            self.offset = stretch[-1].entry.next_offset
-            self.last_ingest_time = stretch[-1].entry.ingest_time
-        return outcomes
+            is_control = first.kind is EntryKind.CONTROL
+            outcome = self._control(first) if is_control else self._events(stretch)
+            self.offset = last.next_offset
+            self.last_ingest_time = last.ingest_time
+            yield outcome
 
     def snapshot(self) -> EngineState:
         """The state at `offset`."""

@@ -10,7 +10,7 @@ import structlog
 
 from tidegate.clock import Clock
 from tidegate.engine import Engine, EngineState, TimeRecord, control
-from tidegate.errors import TidegateError
+from tidegate.errors import TidegateError, TransientError
 from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
@@ -19,6 +19,7 @@ from tidegate.warehouse.warehouse import Warehouse
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 0.25
+_MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
 _SNAPSHOTS_KEPT = 2
 
@@ -43,10 +44,10 @@ class Keeper:
         self._snapshots = snapshots
         self._clock = clock
         self._every_seconds = project.warehouse.snapshot_every_us / 1e6
-        self._states: list[EngineState] = []
-        self._taken_at = time.monotonic()
-        self._trimmed_at = time.monotonic()
-        self._awake = threading.Event()
+        self._states: list[EngineState] = []  # taken, and not yet passed by the tables
+        self._kept: list[bytes] | None = None  # index states on disk since the last pruning
+        self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
+        self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -54,31 +55,40 @@ class Keeper:
         """Begin."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Tell the keeper that the tables have grown."""
-        self._awake.set()
+    def offer_snapshot(self) -> None:
+        """Take the engine's state if it is time to; called by the engine's own thread.
 
-    def offer_snapshot(self, engine: Engine) -> None:
-        """Take the engine's state if it is time to; called by the engine's own thread."""
-        if time.monotonic() - self._taken_at >= self._every_seconds:
-            self._states.append(engine.snapshot())
-            self._taken_at = time.monotonic()
+        Files of the index of ids that no snapshot names are removed here as well, since only this
+        thread knows which the index is using.
+        """
+        if time.monotonic() - self._taken_at < self._every_seconds:
+            return
+        self._taken_at = time.monotonic()
+        try:
+            state = self._engine.snapshot()
+        except TransientError as error:
+            _log.warning("snapshot_failed", reason=str(error))
+            return
+        with self._lock:
+            self._states.append(state)
+            kept, self._kept = self._kept, None
+            waiting = [s.dedupe for s in self._states]
+        if kept is not None:
+            self._engine.dedupe.prune([*kept, *waiting])
 
     def stop(self, *, final: bool) -> None:
         """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
         self._stopping.set()
-        self._awake.set()
         if self._thread.is_alive():
             self._thread.join()
         if final:
             self._states.append(self._engine.snapshot())
+            self._warehouse.sync()
             self._save()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._awake.wait(_PAUSE_SECONDS)
-            self._awake.clear()
-            for job in (self._save, self._warehouse.maintain, self._trim, self._pass_time):
+        while not self._stopping.wait(_PAUSE_SECONDS):
+            for job in (self._maintain, self._save, self._trim, self._pass_time):
                 self._try(job)
 
     def _try(self, job: Callable[[], None]) -> None:
@@ -87,17 +97,25 @@ class Keeper:
         except TidegateError as error:
             _log.warning("upkeep_failed", job=job.__name__, reason=str(error))
 
+    def _maintain(self) -> None:
+        pause = min(_MAINTAIN_EVERY_SECONDS, self._every_seconds)
+        if time.monotonic() - self._maintained_at >= pause:
+            self._warehouse.maintain()
+            self._maintained_at = time.monotonic()
+
     def _save(self) -> None:
-        """Save the states that the tables have reached; the others wait."""
+        """Save the newest state that the tables have reached; later ones wait."""
         durable = self._warehouse.durable_position
-        ready = [s for s in self._states if s.offset <= durable]
+        with self._lock:
+            ready = [s for s in self._states if s.offset <= durable]
         if not ready:
             return
         self._snapshots.save(ready[-1])
-        self._states = [s for s in self._states if s.offset > durable]
         self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
         kept = [s.dedupe for s in self._snapshots.load(offset_max=durable)]
-        self._engine.dedupe.prune([*kept, *(s.dedupe for s in self._states)])
+        with self._lock:
+            self._states = [s for s in self._states if s.offset > ready[-1].offset]
+            self._kept = kept
         self._log.set_position("engine", self._snapshots.offsets()[0])
 
     def _trim(self) -> None:

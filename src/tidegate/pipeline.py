@@ -23,11 +23,12 @@ from typing import Any, Self
 import structlog
 
 from tidegate.clock import Clock, SystemClock
+from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import Delivering, check_outputs, feed_of, open_sinks
 from tidegate.door import Door, Tail
 from tidegate.engine import Engine, VersionRecord, Work, control
-from tidegate.errors import DamageError, TidegateError
+from tidegate.errors import DamageError, StorageFullError, TidegateError
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.events.dedupe import Dedupe
@@ -50,6 +51,7 @@ CHUNK_RECORDS = 8_192  # decided in one go, when that many wait; more with the l
 SINK_STOP_SECONDS = (
     5.0  # a sink that hangs is left behind; what it lacks comes after the next start
 )
+FULL_DISK_PAUSE_SECONDS = 0.5
 PENDING_ROWS_MAX = 524_288  # decided and not yet in the tables; the engine waits beyond that
 
 
@@ -73,6 +75,7 @@ class Pipeline:
         check_outputs(self.program)
         self.clock = clock or SystemClock()
         self.folder = DataFolder(project.data)
+        self.counters = Counters()
         self.failure: BaseException | None = None
         self._stopping = threading.Event()
 
@@ -219,12 +222,22 @@ class Pipeline:
     def _decide(self) -> None:
         try:
             while not self._stopping.is_set():
-                work = self._next_work()
-                if work:
-                    self.writer.put(self.engine.process(work))
-                    self.keeper.offer_snapshot(self.engine)
+                self._process(self._next_work())
+                self.keeper.offer_snapshot()
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: nothing may pass it
             self._fail(error)
+
+    def _process(self, work: list[Work]) -> None:
+        """Decide on entries; where a full disk stands in the way, wait and go on from there."""
+        while work and not self._stopping.is_set():
+            try:
+                for outcome in self.engine.process(work):
+                    self.counters.add([outcome])
+                    self.writer.put([outcome])
+            except StorageFullError as error:
+                _log.warning("engine_waits", reason=str(error))
+                self._stopping.wait(FULL_DISK_PAUSE_SECONDS)
+            work = [w for w in work if w.entry.first_offset >= self.engine.offset]
 
     def _next_work(self) -> list[Work]:
         """Entries at the engine's offset, from the tail or else the log; none after a while."""
@@ -243,7 +256,6 @@ class Pipeline:
         self.failure = error
 
     def _written(self) -> None:
-        self.keeper.wake()
         for sink in self.sinks:
             sink.wake(self.warehouse.position)
 
@@ -251,7 +263,7 @@ class Pipeline:
 
     def _warehouse(self) -> Warehouse:
         settings = self.project.warehouse
-        return Warehouse.open(
+        warehouse = Warehouse.open(
             self.folder.tables,
             schema=self.program.schema,
             windows=self.program.window_schemas(),
@@ -259,6 +271,9 @@ class Pipeline:
             vacuum_after=settings.vacuum_after_us,
             clock=self.clock,
         )
+        for repair in warehouse.repairs:
+            _log.warning("tables_repaired", what=repair)
+        return warehouse
 
     def _restore(self) -> Engine:
         """The engine at its newest snapshot that the tables have reached."""
@@ -272,7 +287,12 @@ class Pipeline:
                 continue
             return engine
         if self.log.first_offset > 0:
-            raise DamageError("no usable snapshot, and the log no longer begins at 0", offset=0)
+            raise DamageError(
+                f"nothing to begin from: the tables hold what lies below "
+                f"{self.warehouse.position}, no snapshot before that can be used, and the log "
+                f"begins at {self.log.first_offset}",
+                offset=self.warehouse.position,
+            )
         return Engine(self.program, self._dedupe(self.program, None), clock=self.clock)
 
     def _sinks(self) -> list[SinkRunner]:

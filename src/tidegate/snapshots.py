@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from tidegate.engine import EngineState
-from tidegate.errors import DamageError
+from tidegate.errors import DamageError, StorageFullError
 
 _MAGIC = b"TIDEGATE-SNAPSHOT-1\n"
 _DIGEST_BYTES = 32
@@ -26,7 +26,16 @@ class Snapshots:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: EngineState) -> None:
-        """Write a snapshot; it is there whole, even after a loss of power, or not at all."""
+        """Write a snapshot; it is there whole, even after a loss of power, or not at all.
+
+        Raises: StorageFullError.
+        """
+        try:
+            self._save(state)
+        except OSError as error:
+            raise StorageFullError(f"a snapshot cannot be written: {error}") from error
+
+    def _save(self, state: EngineState) -> None:
         body = msgspec.msgpack.encode(state)
         final = self._folder / f"{state.offset:020d}.snapshot"
         draft = final.with_suffix(".draft")

@@ -8,14 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from conftest import missing
 from tidegate.errors import DamageError, LockedError, StorageFullError
 from tidegate.eventlog import SqliteLog
 from tidegate.eventlog.faults import translate
@@ -107,7 +107,7 @@ def test_a_disk_too_full_to_fold_the_wal_does_not_fail_appends(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[Path]:
     """A real file system of 3 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()

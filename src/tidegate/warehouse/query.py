@@ -6,7 +6,7 @@ network, no setting, and it can write nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -113,11 +113,17 @@ class QueryResult:
 
 
 def query(
-    root: Path, sql: str, *, threads: int | None = None, memory_bytes: int = 1 << 30
+    root: Path,
+    sql: str,
+    *,
+    parameters: Mapping[str, object] | None = None,
+    threads: int | None = None,
+    memory_bytes: int = 1 << 30,
 ) -> QueryResult:
     """The result of one SELECT over the tables in folder `root`.
 
-    `threads` is DuckDB's own choice where None. Raises: QueryError with DuckDB's message.
+    `parameters` are the values of `$name` in it. `threads` is DuckDB's own choice where None.
+    Raises: QueryError with DuckDB's message.
     """
     with _said_plainly():
         connection = _connection(threads, memory_bytes)
@@ -126,7 +132,7 @@ def query(
             _show(connection, name, snapshot)
         connection.execute("SET lock_configuration = true")
         try:
-            return QueryResult(connection, connection.sql(sql))
+            return QueryResult(connection, connection.sql(sql, params=parameters))
         except duckdb.CatalogException as error:
             known = ", ".join(f"`{log.parent.name}`" for log in _logs(root))
             raise QueryError(f"{_plain(error)}\nThe tables are {known}") from error
