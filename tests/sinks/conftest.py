@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
 import socket
 import uuid
 from collections.abc import Iterator
 
 import fsspec
 import pytest
-from sink_rows import NewBucket
+from sink_rows import NewBucket, require_s3
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The endpoint of a server that speaks S3, on loopback."""
-    for module in ("moto", "s3fs"):
-        if importlib.util.find_spec(module) is None:
-            _missing(f"{module} is not installed: pip install tidegate[s3] moto[s3]")
+    require_s3()
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -28,12 +24,6 @@ def s3_server() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-def _missing(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture

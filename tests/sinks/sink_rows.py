@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tidegate.outcome import DECISIONS, WINDOW_COLUMNS, events_schema
 from tidegate.project.sinks import ObjectsSink as ObjectsSettings
@@ -139,3 +142,13 @@ S3_SECRETS = {"key": "STORE_KEY", "secret": "STORE_SECRET"}
 S3_ENVIRONMENT = {"STORE_KEY": "user-key", "STORE_SECRET": "hush-hush"}
 
 NewBucket = Callable[[], str]
+
+
+def require_s3() -> None:
+    """Skip on a laptop without what S3 needs; in CI everything must be there."""
+    for module in ("moto", "s3fs"):
+        if importlib.util.find_spec(module) is None:
+            reason = f"{module} is not installed: pip install tidegate[s3] 'moto[s3]'"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)

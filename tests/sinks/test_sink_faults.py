@@ -7,12 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sink_rows import S3_ENVIRONMENT, S3_SECRETS, captured, opened, settings
+from sink_rows import S3_ENVIRONMENT, S3_SECRETS, captured, opened, require_s3, settings
 
 from tidegate.clock import SystemClock
 from tidegate.errors import InputError, StorageFullError, UnreachableError
@@ -33,6 +34,7 @@ def on_s3(
     endpoint: str, folder: Path, *, bucket: str = "bucket", timeout_us: int = 10_000_000
 ) -> Sink:
     """A sink on an S3 server that may not be there."""
+    require_s3()
     written = settings(
         f"s3://{bucket}/blobs",
         options={"endpoint_url": endpoint},
@@ -82,6 +84,30 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@contextmanager
+def refusing(status: int) -> Iterator[str]:
+    """The address of a server that answers everything with this status."""
+
+    class Refusal(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # clients wait for its `100 Continue`
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to tell."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def mounted(folder: Path, *options: str) -> bool:
     """Whether a small file system could be mounted there; only some may do that."""
     folder.mkdir(exist_ok=True)
@@ -120,6 +146,17 @@ def test_a_bucket_that_is_not_there_is_unreachable(tmp_path: Path, s3_server: st
     sink = on_s3(s3_server, tmp_path, bucket="no-such-bucket")
     with pytest.raises(UnreachableError, match="no-such-bucket"):
         sink.write(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(500, UnreachableError), (503, UnreachableError), (403, StorageFullError)]
+)
+def test_a_server_that_refuses_is_told_apart_by_what_helps(
+    tmp_path: Path, status: int, error: type[Exception]
+) -> None:
+    with refusing(status) as endpoint, pytest.raises(error, match="s3://bucket/blobs") as told:
+        on_s3(endpoint, tmp_path).write(WHOLE)
+    assert "no answer" not in str(told.value)
 
 
 def test_no_error_tells_a_secret(tmp_path: Path, unused_port: int) -> None:
@@ -245,6 +282,7 @@ def test_a_sink_catches_up_when_the_outside_is_back(
 def test_a_server_that_comes_up_late_gets_every_row_once(
     run: Callable[..., SinkRunner], tmp_path: Path, unused_port: int
 ) -> None:
+    require_s3()
     import fsspec
     from moto.server import ThreadedMotoServer
 

@@ -76,8 +76,14 @@ class FolderStore:
         with _faults(str(self._root)):
             paths = [self._root / key for key, _ in files]
             touched = {made for path in paths for made in _make_folders(path.parent)}
-            for path, (_, content) in zip(paths, files, strict=True):
-                _replace(path, content)
+            unfinished = [_unfinished(path) for path in paths]
+            for path, (_, content) in zip(unfinished, files, strict=True):
+                path.write_bytes(content)
+            # Synced after all are written: the first sync then carries most of the others along.
+            for path in unfinished:
+                _sync(path)
+            for path, final in zip(unfinished, paths, strict=True):
+                path.replace(final)
             for changed in touched | {path.parent for path in paths}:
                 _sync(changed)
 
@@ -108,18 +114,13 @@ def _make_folders(folder: Path) -> list[Path]:
     return [f.parent for f in missing]
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _unfinished(path: Path) -> Path:
     # The same name each time: what a crash leaves behind is used up by the repeated delivery.
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    return path.with_name(f".{path.name}.tmp")
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
