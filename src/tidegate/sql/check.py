@@ -105,7 +105,11 @@ def apply(function: Function, args: Sequence[Node], *, text: str) -> Node:
     if signature is None:
         raise _no_signature(function, args, text)
     by = signature.operation
-    if by.build and not by.nulls and any(a.type == NULL for a in args):
+    if (
+        by.build
+        and not by.nulls
+        and any(a.type == NULL or (a.is_literal and a.value is None) for a in args)
+    ):
         # As in DuckDB: NULL as written makes the call NULL, whatever the other arguments do.
         return literal(None, signature.result, text=text)
     complaint = function.prepare(args) if function.prepare else None

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tidegate.schema import ColumnType, Kind
 from tidegate.sql.functions.arithmetic import within
 from tidegate.sql.functions.time import DAY
-from tidegate.sql.plan import Plan
+from tidegate.sql.plan import Plan, staged
 from tidegate.sql.tree import COLUMN, Fault, Lowered, Node
 from tidegate.sql.types import DIGITS_INT64, Name
 
@@ -85,9 +85,7 @@ def _computed(
     frame: pl.DataFrame, stages: Sequence[Sequence[pl.Expr]], select: Sequence[pl.Expr]
 ) -> pl.DataFrame:
     # The last step adds columns too, rather than selecting: literals then have the frame's height.
-    for stage in stages:
-        frame = frame.with_columns(stage)
-    return frame.with_columns(select)
+    return staged(frame, stages).with_columns(select)
 
 
 def _outgoing(lowered: Lowered, tree: Node, plan: Plan) -> Lowered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from tidegate.sql.plan import Plan
+from tidegate.sql.plan import Plan, staged
 from tidegate.sql.tree import COLUMN, Fault, Lowered, Node, Operation, Span, literal
 from tidegate.sql.types import INTERVAL
 
@@ -18,10 +18,7 @@ def folded(node: Node) -> Node:
         return node
     plan = Plan([node])
     lowered = plan.lower(node)
-    # Two rows, so that no value is taken for one that stands for many.
-    frame = pl.DataFrame({"#rows": [0, 1]})
-    for stage in plan.stages:
-        frame = frame.with_columns(stage)
+    frame = staged(pl.DataFrame({"#rows": [0]}), plan.stages)
     sentences = [pl.when(f.condition).then(pl.lit(f.sentence)) for f in lowered.faults]
     told = pl.coalesce([*sentences, pl.lit(None, dtype=pl.String)])
     frame = frame.with_columns(lowered.value.alias("value"), told.alias("told"))

@@ -45,7 +45,9 @@ class Plan:
             self.stages.append([])
         name = f"#{lowered.level}.{len(self.stages[lowered.level])}"
         self.stages[lowered.level].append(lowered.value.alias(name))
-        return replace(lowered, value=pl.col(name), level=lowered.level + 1, cheap=True)
+        return replace(
+            lowered, value=pl.col(name), level=lowered.level + 1, cheap=True, loose=False
+        )
 
     def _lower(self, node: Node) -> Lowered:
         if node.op is LITERAL:
@@ -55,21 +57,31 @@ class Plan:
         args = [self.lower(arg) for arg in node.args]
         if node.op.control is not None:
             failing = any(arg.faults for arg in args)
-            return node.op.control(node, [self.share(arg) if failing else arg for arg in args])
+            args = [self.share(arg) if failing or arg.loose else arg for arg in args]
+            return replace(node.op.control(node, args), loose=not node.op.once)
         return self._strict(node, node.op, args)
 
     def _strict(self, node: Node, operation: Operation, args: list[Lowered]) -> Lowered:
         assert operation.build is not None  # noqa: S101 - every operation has one or the other
         repeats = not operation.once or operation.fault is not None
-        args = [self.share(arg) if repeats else arg for arg in args]
+        args = [self.share(arg) if repeats or arg.loose else arg for arg in args]
         result = combined(operation.build(node, [a.value for a in args]), args)
         if operation.nulls and result.faults:
-            result = replace(result, value=null_where(result.value, result.faults))
+            result = replace(result, value=null_where(result.value, result.faults), loose=True)
         if operation.fault is None:
-            return result
+            return replace(result, loose=result.loose or not operation.once)
         result = self.share(result)
         fault = Fault(_failed(node, args, result), f"{operation.fault} in `{node.text}`")
         return replace(result, faults=(*result.faults, fault))
+
+
+def staged(frame: pl.DataFrame, stages: Iterable[Sequence[pl.Expr]]) -> pl.DataFrame:
+    """The frame with the columns of all stages."""
+    for stage in stages:
+        # A column of one value for all rows is kept by Polars as that value, and then fails to
+        # meet a literal; taken out and put back, it is a column like others.
+        frame = pl.DataFrame(frame.with_columns(stage).get_columns())
+    return frame
 
 
 def _failed(node: Node, args: Iterable[Lowered], result: Lowered) -> pl.Expr:

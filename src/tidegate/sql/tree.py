@@ -46,12 +46,15 @@ class Lowered:
     """A value as a Polars expression over the columns of the stages before `level`.
 
     It is null wherever one of its faults holds. `cheap` values (columns, literals) may be repeated.
+    A `loose` value may come out of Polars as one for all rows, where WHEN takes the same literal in
+    each; it has to become a column before it meets a literal again.
     """
 
     value: pl.Expr
     level: int = 0
     faults: tuple[Fault, ...] = ()
     cheap: bool = False
+    loose: bool = False
 
 
 Build = Callable[["Node", Sequence[pl.Expr]], pl.Expr]

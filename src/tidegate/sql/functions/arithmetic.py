@@ -69,10 +69,6 @@ def _exact(combine: Combine) -> Callable[[Node, Sequence[pl.Expr]], pl.Expr]:
     return build
 
 
-def _direct(combine: Combine) -> Callable[[Node, Sequence[pl.Expr]], pl.Expr]:
-    return lambda _, args: combine(args[0], args[1])
-
-
 def _multiply_decimals(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
     left, right = args
     product = held(left * right, node.type)
@@ -126,6 +122,19 @@ def by_numpy(function: np.ufunc, args: Sequence[pl.Expr]) -> pl.Expr:
     return pl.map_batches(args, compute, return_dtype=pl.Float64(), is_elementwise=True)
 
 
+def per_row(compute: Callable[..., object], args: Sequence[pl.Expr], gives: pl.DataType) -> pl.Expr:
+    """A Python function of plain values, row by row; null where an argument is null."""
+
+    def run(series: Sequence[pl.Series]) -> pl.Series:
+        # A literal comes as one value for all rows.
+        count = next((len(s) for s in series if len(s) != 1), 1)
+        columns = [s.to_list() * (count if len(s) == 1 else 1) for s in series]
+        rows = zip(*columns, strict=True)
+        return pl.Series([None if None in r else compute(*r) for r in rows], dtype=gives)
+
+    return pl.map_batches(args, run, return_dtype=gives, is_elementwise=True)
+
+
 def divided(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     """The correctly rounded quotient of doubles."""
     # Polars multiplies by the reciprocal where the divisor is one value for many rows: off by a
@@ -138,9 +147,11 @@ def _remain_double(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
     return by_numpy(np.fmod, args)
 
 
-ADD_DOUBLE = Operation("add.double", _direct(add), once=True)
-SUB_DOUBLE = Operation("sub.double", _direct(sub), once=True)
-MUL_DOUBLE = Operation("mul.double", _direct(mul), once=True)
+# Polars takes short cuts where a value is one for many rows (0 + x is x, which loses the sign of a
+# zero); NumPy has none.
+ADD_DOUBLE = Operation("add.double", lambda _, a: by_numpy(np.add, a))
+SUB_DOUBLE = Operation("sub.double", lambda _, a: by_numpy(np.subtract, a))
+MUL_DOUBLE = Operation("mul.double", lambda _, a: a[0] * a[1], once=True)
 DIV_DOUBLE = Operation("div.double", lambda _, a: divided(a[0], a[1]))
 ADD_WHOLE = Operation("add.whole", _exact(add), fault="integer overflow")
 SUB_WHOLE = Operation("sub.whole", _exact(sub), fault="integer overflow")

@@ -158,28 +158,26 @@ def _part(name: str, value: pl.Expr) -> pl.Expr:
 _NO_NODE = literal(None, NULL)
 
 
-def _date_text(micros: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """The date, and what stands at the very end for years before the first."""
+def _date_text(micros: pl.Expr) -> pl.Expr:
     year = _part("year", micros)
     era = pl.when(year <= 0).then(pl.lit(" (BC)")).otherwise(pl.lit(""))
     shown = pl.when(year <= 0).then(1 - year).otherwise(year).cast(pl.String).str.zfill(4)
     month, day = _two(_part("month", micros)), _two(_part("day", micros))
-    return pl.concat_str([shown, month, day], separator="-"), era
-
-
-def _date_to_text(value: pl.Expr, _: Type, __: Type) -> pl.Expr:
-    date, era = _date_text(value * DAY)
+    date = pl.concat_str([shown, month, day], separator="-")
     return pl.concat_str([date, era])
 
 
+def _date_to_text(value: pl.Expr, _: Type, __: Type) -> pl.Expr:
+    return _date_text(value * DAY)
+
+
 def _timestamp_to_text(value: pl.Expr, _: Type, __: Type) -> pl.Expr:
-    date, era = _date_text(value)
     parts = [_two(_part(name, value)) for name in ("hour", "minute", "second")]
     micros = _part("microsecond", value) % SECOND
     digits = pl.concat_str([pl.lit("."), micros.cast(pl.String).str.zfill(6)])
     fraction = pl.when(micros == 0).then(pl.lit("")).otherwise(digits.str.strip_chars_end("0"))
     clock = pl.concat_str(parts, separator=":")
-    return pl.concat_str([date, pl.lit(" "), clock, fraction, era])
+    return pl.concat_str([_date_text(value), pl.lit(" "), clock, fraction])
 
 
 # From text

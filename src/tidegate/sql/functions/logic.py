@@ -68,13 +68,13 @@ def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Op
     def control(_: Node, args: Sequence[Lowered]) -> Lowered:
         whole = combined(balanced(join, [a.value for a in args]), args)
         faults: list[Fault] = []
-        for arg in args:
+        for arg in (a for a in args if a.faults):
             # A part with a fault is null itself, so only the others can decide.
             decided = [_is(o.value, decides) for o in args if o is not arg]
             faults += narrowed(arg.faults, ~reduce(or_, decided, pl.lit(value=False)))
         return _unless(whole, tuple(faults))
 
-    return Operation("and" if not decides else "or", control=control)
+    return Operation("or" if decides else "and", control=control, once=True)
 
 
 def _is(value: pl.Expr, wanted: bool) -> pl.Expr:  # noqa: FBT001 - the value compared with

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from math import pi
 
 import numpy as np
 import polars as pl
 
-from tidegate.sql.functions.arithmetic import MODULO, by_numpy, divided, held
+from tidegate.sql.functions.arithmetic import MODULO, divided, held, per_row
 from tidegate.sql.functions.cast import halved
 from tidegate.sql.functions.signature import Function, Resolve, Signature, first_of, mixed, takes
 from tidegate.sql.tree import Node, Operation
@@ -22,8 +22,29 @@ def _plain(name: str, compute: Callable[[pl.Expr], pl.Expr]) -> Function:
     return Function(name, f"{name}(number)", takes(DOUBLE, gives=DOUBLE, by=by))
 
 
-def _numpy(name: str, function: np.ufunc, count: int = 1) -> Function:
-    by = Operation(name, lambda _, args: by_numpy(function, args))
+def _by_library(
+    function: Callable[..., float], otherwise: np.ufunc, args: Sequence[pl.Expr]
+) -> pl.Expr:
+    """A function of Python's math module, which is the C library's as in DuckDB, value by value.
+
+    NumPy's own may be off by a bit, and differ with what stands beside a value in the batch; it
+    only answers where the module raises: infinities and NaN.
+    """
+
+    def one(*values: float) -> float:
+        try:
+            return function(*values)
+        except (ValueError, OverflowError):
+            with np.errstate(all="ignore"):
+                return float(otherwise(*(np.float64(v) for v in values)))
+
+    return per_row(one, args, pl.Float64())
+
+
+def _library(
+    name: str, function: Callable[..., float], otherwise: np.ufunc, count: int = 1
+) -> Function:
+    by = Operation(name, lambda _, args: _by_library(function, otherwise, args))
     shown = f"{name}({', '.join(['number'] * count)})"
     return Function(name, shown, takes(*[DOUBLE] * count, gives=DOUBLE, by=by))
 
@@ -155,11 +176,12 @@ def _choice(name: str) -> Function:
     return Function(name, f"{name}(value, …)", mixed(by))
 
 
-def _log(args: Sequence[pl.Expr]) -> pl.Expr:
-    return by_numpy(np.true_divide, [by_numpy(np.log10, [a]) for a in (args[1], args[0])])
+def _log(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
+    logs = [_by_library(math.log10, np.log10, [arg]) for arg in args]
+    return logs[0] if len(logs) == 1 else divided(logs[1], logs[0])
 
 
-_LOG = Operation("log", lambda _, a: by_numpy(np.log10, a) if len(a) == 1 else _log(a))
+_LOG = Operation("log", _log)
 
 
 def _test(name: str, compute: Callable[[pl.Expr], pl.Expr]) -> Function:
@@ -202,17 +224,26 @@ FUNCTIONS = (
             takes(DOUBLE, gives=DOUBLE, by=_LOG), takes(DOUBLE, DOUBLE, gives=DOUBLE, by=_LOG)
         ),
     ),
-    Function("pi", "pi()", takes(gives=DOUBLE, by=Operation("pi", lambda _, __: pl.lit(pi)))),
+    Function("pi", "pi()", takes(gives=DOUBLE, by=Operation("pi", lambda _, __: pl.lit(math.pi)))),
     _choice("greatest"),
     _choice("least"),
-    *(_numpy(n, f) for n, f in (("sqrt", np.sqrt), ("ln", np.log), ("log10", np.log10))),
-    *(_numpy(n, f) for n, f in (("log2", np.log2), ("exp", np.exp), ("cbrt", np.cbrt))),
-    *(_numpy(n, f) for n, f in (("sin", np.sin), ("cos", np.cos), ("tan", np.tan))),
-    *(_numpy(n, f) for n, f in (("asin", np.arcsin), ("acos", np.arccos), ("atan", np.arctan))),
-    *(_numpy(n, np.power, 2) for n in ("pow", "power")),
-    _numpy("atan2", np.arctan2, 2),
-    _plain("radians", lambda v: v * (pi / 180.0)),
-    _plain("degrees", lambda v: v * (180.0 / pi)),
+    _plain("sqrt", lambda v: v.sqrt()),
+    _plain("cbrt", lambda v: v.cbrt()),
+    _plain("exp", lambda v: v.exp()),
+    _plain("ln", lambda v: v.log()),
+    _plain("sin", lambda v: v.sin()),
+    _plain("cos", lambda v: v.cos()),
+    _plain("tan", lambda v: v.tan()),
+    _plain("asin", lambda v: v.arcsin()),
+    _plain("acos", lambda v: v.arccos()),
+    _plain("atan", lambda v: v.arctan()),
+    _library("log10", math.log10, np.log10),
+    _library("log2", math.log2, np.log2),
+    _library("atan2", math.atan2, np.arctan2, 2),
+    _library("pow", math.pow, np.power, 2),
+    _library("power", math.pow, np.power, 2),
+    _plain("radians", lambda v: v * (math.pi / 180.0)),
+    _plain("degrees", lambda v: v * (180.0 / math.pi)),
     _test("isnan", lambda v: v.is_nan()),
     _test("isinf", lambda v: v.is_infinite()),
     _test("isfinite", lambda v: v.is_finite()),

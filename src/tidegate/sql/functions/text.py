@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from tidegate.sql.functions.arithmetic import per_row
 from tidegate.sql.functions.pattern import like_regex, regex
 from tidegate.sql.functions.signature import Function, Resolve, Signature, takes
 from tidegate.sql.tree import Node, Operation
@@ -118,30 +119,15 @@ def _trimmer(name: str, strip: Callable[[pl.Expr, str], pl.Expr]) -> Function:
 def _replace(node: Node, args: Sequence[pl.Expr]) -> pl.Expr:
     text, found, put = args
     if not node.args[1].is_literal:
-        return _per_row(lambda t, f, p: t.replace(f, p) if f else t, args, pl.String())
+        return per_row(lambda t, f, p: t.replace(f, p) if f else t, args, pl.String())
     if node.args[1].value == "":
         # Nothing to look for, nothing replaced; Polars would put it between all characters.
         return pl.when(put.is_not_null()).then(text)
     return text.str.replace_all(found, put, literal=True)
 
 
-def _per_row(
-    compute: Callable[..., object], args: Sequence[pl.Expr], gives: pl.DataType
-) -> pl.Expr:
-    """A Python function of texts, row by row; null where an argument is null."""
-
-    def run(series: Sequence[pl.Series]) -> pl.Series:
-        # A literal comes as one value for all rows.
-        count = next((len(s) for s in series if len(s) != 1), 1)
-        columns = [s.to_list() * (count if len(s) == 1 else 1) for s in series]
-        rows = zip(*columns, strict=True)
-        return pl.Series([None if None in r else compute(*r) for r in rows], dtype=gives)
-
-    return pl.map_batches(args, run, return_dtype=gives, is_elementwise=True)
-
-
 def _char_position(text: pl.Expr, found: pl.Expr) -> pl.Expr:
-    return _per_row(lambda t, f: t.find(f) + 1, [text, found], pl.Int64())
+    return per_row(lambda t, f: t.find(f) + 1, [text, found], pl.Int64())
 
 
 def _joined(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
