@@ -22,26 +22,36 @@ from tidegate.warehouse import checkpoint
 
 DECODERS = 2  # decoding holds no lock; more threads than this do not pay beside the other stages
 BACKLOG_RECORDS_MAX = 131_072  # read ahead of the engine by no more than that
+PURPOSE = "tidegate ingest"
+
+_POLL_SECONDS = 0.05
+_STANDSTILL_SECONDS = 3.0
 
 
 class Taker(Protocol):
     """What takes blocks of records into the log."""
 
-    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[int]:
-        """Append each block under its source; yields how many records it had, once durable."""
+    @property
+    def beside(self) -> str | None:
+        """Who decides, where that is another process."""
+
+    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[range]:
+        """Append each block under its source; yields its offsets once it is durable."""
 
     def finish(self, *, timeout_seconds: float) -> bool:
-        """Wait until what was taken is in the tables; False when the time runs out."""
+        """Wait until all that the log holds is in the tables; False when the time runs out."""
 
 
 class Inside:
     """Takes records through a pipeline that this process runs: decoded ahead, logged in order."""
 
+    beside: str | None = None
+
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[int]:
-        """Append each block under its source; yields how many records it had, once durable."""
+    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[range]:
+        """Append each block under its source; yields its offsets once it is durable."""
         door = self._pipeline.door
         ahead: deque[Future[Work]] = deque()
         with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
@@ -52,39 +62,63 @@ class Inside:
             while ahead:
                 yield self._commit(ahead.popleft().result())
 
-    def _commit(self, work: Work) -> int:
+    def _commit(self, work: Work) -> range:
         self._pipeline.wait_for_room(BACKLOG_RECORDS_MAX)
-        self._pipeline.door.commit([work])
-        return len(work.entry.records)
+        (first,) = self._pipeline.door.commit([work])
+        return range(first, first + len(work.entry.records))
 
     def finish(self, *, timeout_seconds: float) -> bool:
-        """Wait until all that was taken is in the tables."""
-        return self._pipeline.drain(timeout_seconds=timeout_seconds)
+        """Wait until all that the log holds is in the tables; False when the time runs out.
+
+        Raises: what has stopped the engine, if it has.
+        """
+        finished = self._pipeline.drain(timeout_seconds=timeout_seconds)
+        if self._pipeline.failure is not None:
+            raise self._pipeline.failure
+        return finished
 
 
 class Beside:
-    """Takes records into the log of a project that another process runs; that one decides."""
+    """Takes records into the log of a project that another process runs; that one decides.
 
-    def __init__(self, project: Project, log: SqliteLog, *, clock: Clock) -> None:
+    Should it end before it has decided on all of them, this process does the rest.
+    """
+
+    def __init__(self, project: Project, log: SqliteLog, *, beside: str, clock: Clock) -> None:
+        self.beside: str | None = beside
         self._project = project
         self._log = log
         self._clock = clock
 
-    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[int]:
-        """Append each block under its source; yields how many records it had, once durable."""
+    def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[range]:
+        """Append each block under its source; yields its offsets once it is durable."""
         for records, source in blocks:
-            self._log.append_many([Append(records, source, self._clock.now())])
-            yield len(records)
+            (first,) = self._log.append_many([Append(records, source, self._clock.now())])
+            yield range(first, first + len(records))
 
     def finish(self, *, timeout_seconds: float) -> bool:
-        """Wait until the other process has what was taken in its tables."""
+        """Wait until all that the log holds is in the tables; False when the time runs out."""
         target, deadline = self._log.next_offset, time.monotonic() + timeout_seconds
-        tables = self._project.data / "tables"
-        while (noted := checkpoint.read(tables)) is None or noted.position < target:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        return True
+        reached, moved_at = self._reached(), time.monotonic()
+        while reached < target and (now := time.monotonic()) < deadline:
+            if now - moved_at > _STANDSTILL_SECONDS and self._do_the_rest(deadline - now):
+                return True
+            time.sleep(_POLL_SECONDS)
+            before, reached = reached, self._reached()
+            moved_at = time.monotonic() if reached > before else moved_at
+        return reached >= target
+
+    def _reached(self) -> int:
+        noted = checkpoint.read(self._project.data / "tables")
+        return noted.position if noted else 0
+
+    def _do_the_rest(self, timeout_seconds: float) -> bool:
+        """Decide here, if the other process is gone."""
+        try:
+            with _opened(self._project, clock=self._clock) as pipeline:
+                return pipeline.drain(timeout_seconds=timeout_seconds)
+        except LockedError:
+            return False
 
 
 @contextmanager
@@ -96,11 +130,12 @@ def taking(project: Project, *, clock: Clock | None = None) -> Iterator[Taker]:
     clock = clock or SystemClock()
     pipeline = Pipeline(project, clock=clock)
     try:
-        pipeline.open(purpose="tidegate ingest")
-    except LockedError:
+        _open(pipeline)
+    except LockedError as error:
+        beside = str(error).rpartition(" in use by ")[2]
         log = SqliteLog.open(DataFolder(project.data).log)
         try:
-            yield Beside(project, log, clock=clock)
+            yield Beside(project, log, beside=beside, clock=clock)
         finally:
             log.close()
         return
@@ -108,3 +143,22 @@ def taking(project: Project, *, clock: Clock | None = None) -> Iterator[Taker]:
         yield Inside(pipeline)
     finally:
         pipeline.close()
+
+
+@contextmanager
+def _opened(project: Project, *, clock: Clock) -> Iterator[Pipeline]:
+    pipeline = Pipeline(project, clock=clock)
+    _open(pipeline)
+    try:
+        yield pipeline
+    finally:
+        pipeline.close()
+
+
+def _open(pipeline: Pipeline) -> None:
+    """Open the pipeline; where that fails, another call may try again in this process."""
+    try:
+        pipeline.open(purpose=PURPOSE)
+    except BaseException:
+        pipeline.folder.unlock()
+        raise

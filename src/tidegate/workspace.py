@@ -12,13 +12,13 @@ import pyarrow as pa
 from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import open_sinks
-from tidegate.errors import RequestError
+from tidegate.errors import InputError, RequestError
 from tidegate.eventlog.sqlite import SqliteLog
-from tidegate.ingest import taking
+from tidegate.ingest import Taker, taking
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation
-from tidegate.reconcile.stages import Reconciler
+from tidegate.reconcile.stages import Reconciler, SinkState
 from tidegate.records import Records
 from tidegate.sinks.ledger import Ledger
 from tidegate.sources.files import Block, read_file
@@ -37,13 +37,30 @@ ANTI JOIN (
 ORDER BY d.log_offset
 """
 
+# Others may have written between our first and our last offset, but not under our sources.
+_BECAME = """
+SELECT
+  (SELECT count(*) FROM events WHERE {ours}) AS events,
+  (SELECT count(*) FROM dead_letters WHERE {ours}) AS dead_letters,
+  (SELECT count(*) FROM duplicates WHERE {ours}) AS duplicates
+"""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What an ingestion took: records, and whether they all are in the tables by now."""
+    """What was taken, and what became of it.
+
+    `finished` is False where the records are safe in the log and not all in the tables yet; the
+    counts are then those of the tables so far. `beside` says who decided, where that was another
+    process, in words such as `tidegate run at http://127.0.0.1:8700 (process 4711)`.
+    """
 
     records: int
-    finished: bool
+    events: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0
+    finished: bool = True
+    beside: str | None = None
 
 
 class Workspace:
@@ -59,12 +76,15 @@ class Workspace:
         self._clock = clock
 
     def query(self, sql: str) -> QueryResult:
-        """The rows of one SELECT in DuckDB's SQL over all tables. Raises: QueryError."""
-        return query(self._tables, sql)
+        """The rows of one SELECT in DuckDB's SQL over all tables.
+
+        Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
+        """
+        return query(self._tables(), sql)
 
     def tables(self) -> list[TableInfo]:
-        """The tables there are, with rows, files and bytes."""
-        return tables(self._tables)
+        """The tables there are, with rows, files and bytes. Raises: InputError if none are."""
+        return tables(self._tables())
 
     def ingest(
         self, paths: Iterable[Path | str], *, progress: Callable[[Path, Block], None] | None = None
@@ -72,71 +92,141 @@ class Workspace:
         """Take the records of files: NDJSON, JSON, CSV, Parquet, or gzip of them.
 
         `progress` is called for each block as it is read. If another process runs the project, the
-        records go into its log and it decides on them.
+        records go into its log and it decides on them. To take a file again changes nothing, as
+        long as its ids are within the dedupe horizon.
+        Raises: RequestError if a file cannot be read; those that are missing are told before
+        anything is taken.
         """
-        return self._take(
-            (block.records, f"file:{path.name}")
-            for path in map(Path, paths)
-            for block in _told(path, self._blocks(path), progress)
-        )
+        files = [Path(path) for path in paths]
+        for path in files:
+            _check_readable(path)
+        with taking(self.project, clock=self._clock) as taker:
+            return self._take(
+                taker,
+                (
+                    (block.records, f"file:{path.name}")
+                    for path in files
+                    for block in _told(path, self._blocks(path), progress)
+                ),
+            )
 
     def dead_letters(self) -> pa.Table:
-        """The dead letters that were not sent again, oldest first."""
+        """The dead letters that were not sent again, oldest first.
+
+        Columns: `log_offset` (the id), `reason`, `column`, `message`, `source`, `ingest_time`,
+        `record` (the bytes as they came). Raises: InputError if there are no tables yet.
+        """
         return self.query(_UNSENT).arrow()
 
     def resend(self, *, ids: Sequence[int] | None = None, reason: str | None = None) -> Taken:
         """Send dead letters again, for instance after the project was mended.
 
         Those given by id (their log offsets), of one reason, or all that were not sent again yet.
-        Raises: RequestError if an id is none of them.
+        Raises: RequestError if an id is none of them; InputError if there are no tables yet.
         """
-        rows = self.dead_letters().select(["log_offset", "reason", "record"]).to_pylist()
-        chosen = [
-            r
-            for r in rows
-            if (ids is None or r["log_offset"] in ids) and reason in (None, r["reason"])
-        ]
-        if unknown := sorted(set(ids or ()) - {r["log_offset"] for r in rows}):
-            raise RequestError(f"no dead letter waits under id {unknown[0]}", code="unknown_id")
-        return self._take((Records.of([r["record"]]), f"resend:{r['log_offset']}") for r in chosen)
+        self._tables()
+        with taking(self.project, clock=self._clock) as taker:
+            # What an earlier call sent may still wait in the log: it must not be sent twice.
+            if not taker.finish(timeout_seconds=FINISH_SECONDS):
+                return Taken(records=0, finished=False, beside=taker.beside)
+            chosen = self._chosen(ids=ids, reason=reason)
+            blocks = ((Records.of([r]), f"resend:{offset}") for offset, r in chosen)
+            return self._take(taker, blocks)
 
     def reconcile(self, *, progress: Callable[[int, int], None] | None = None) -> Reconciliation:
         """Each stage compared with the one before it, down to the missing ids.
 
-        Works beside a running server. Raises: DamageError if the log cannot be read.
+        Works beside a running server. `progress` is told how many steps of how many are done.
+        Raises: DamageError if the log cannot be read; InputError if there are no tables yet;
+        UnreachableError if a sink cannot be read back.
         """
+        self._tables()
         folder = DataFolder(self.project.data)
         program = Program.compile(self.project)
         log, ledger = SqliteLog.open(folder.log), Ledger(folder.ledger)
         try:
             opened = open_sinks(program, folder=folder.root, environment=os.environ)
-            offsets = ledger.positions()
-            sinks = {
-                name: (d.settings, d.sink, offsets[name].offset if name in offsets else 0)
+            # Taken before anything is read: what a sink delivers from now on is not looked at.
+            offsets = {name: position.offset for name, position in ledger.positions().items()}
+            sinks = [
+                SinkState(name, d.settings, d.sink, offsets.get(name, 0))
                 for name, d in opened.items()
-            }
-            reconciler = Reconciler(folder.tables, log, program.schema, sinks=sinks)
-            return reconciler.run(progress=progress)
+            ]
+            return Reconciler(folder.tables, log, program.schema, sinks=sinks).run(
+                progress=progress
+            )
         finally:
             ledger.close()
             log.close()
 
-    @property
     def _tables(self) -> Path:
-        return self.project.data / "tables"
+        """The folder of the tables. Raises: InputError if nothing has run here yet."""
+        root = self.project.data / "tables"
+        if next(root.glob("*/_delta_log"), None) is None:
+            folder = self.project.root
+            raise InputError(
+                f"`{folder}` has no tables yet: `tidegate run {folder}` or "
+                f"`tidegate ingest {folder} FILE` makes them"
+            )
+        return root
 
     def _blocks(self, path: Path) -> Iterator[Block]:
         return read_file(path, schema=self.project.stream.schema)
 
-    def _take(self, blocks: Iterable[tuple[Records, str]]) -> Taken:
-        with taking(self.project, clock=self._clock) as taker:
-            records = sum(taker.take(blocks))
-            return Taken(records, taker.finish(timeout_seconds=FINISH_SECONDS))
+    def _chosen(self, *, ids: Sequence[int] | None, reason: str | None) -> list[tuple[int, bytes]]:
+        letters = self.dead_letters().select(["log_offset", "reason", "record"]).to_pylist()
+        waiting = {letter["log_offset"] for letter in letters}
+        if unknown := sorted(set(ids or ()) - waiting):
+            raise RequestError(f"no dead letter waits under id {unknown[0]}", code="unknown_id")
+        return [
+            (letter["log_offset"], letter["record"])
+            for letter in letters
+            if (ids is None or letter["log_offset"] in ids) and reason in (None, letter["reason"])
+        ]
+
+    def _take(self, taker: Taker, blocks: Iterable[tuple[Records, str]]) -> Taken:
+        sources: set[str] = set()
+        offsets: list[range] = []
+        try:
+            offsets.extend(taker.take(_noted(blocks, sources)))
+        except InputError as error:
+            before = sum(map(len, offsets))
+            raise RequestError(
+                f"{error} ({before} records before that were taken)", code="unreadable_file"
+            ) from error
+        if not offsets:
+            return Taken(records=0, beside=taker.beside)
+        finished = taker.finish(timeout_seconds=FINISH_SECONDS)
+        became = self._became(range(offsets[0].start, offsets[-1].stop), sources)
+        return Taken(
+            records=sum(map(len, offsets)),
+            events=became["events"],
+            dead_letters=became["dead_letters"],
+            duplicates=became["duplicates"],
+            finished=finished,
+            beside=taker.beside,
+        )
+
+    def _became(self, offsets: range, sources: set[str]) -> dict[str, int]:
+        """How many events, dead letters and duplicates the tables have of what was taken."""
+        names = ", ".join("'" + source.replace("'", "''") + "'" for source in sorted(sources))
+        between = f"log_offset >= {offsets.start} AND log_offset < {offsets.stop}"
+        sql = _BECAME.format(ours=f"{between} AND source IN ({names})")
+        (row,) = self.query(sql).arrow().to_pylist()
+        return dict(row)
 
 
 def open(folder: Path | str) -> Workspace:  # noqa: A001 - read as `tidegate.open`
     """The project in a folder. Raises: ProjectError with all its mistakes."""
     return Workspace(load(Path(folder)))
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}", code="unreadable_file") from error
 
 
 def _told(
@@ -146,3 +236,11 @@ def _told(
         if progress is not None:
             progress(path, block)
         yield block
+
+
+def _noted(
+    blocks: Iterable[tuple[Records, str]], sources: set[str]
+) -> Iterator[tuple[Records, str]]:
+    for records, source in blocks:
+        sources.add(source)
+        yield records, source

@@ -6,32 +6,35 @@ kernels, nor `tidegate --help` for anything.
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from tidegate.errors import InputError, ProjectError, TidegateError
 
 if TYPE_CHECKING:
-    from tidegate.workspace import Workspace
+    from tidegate.workspace import Taken, Workspace
+
+AMISS, USAGE, FAILED, INTERRUPTED = 1, 2, 3, 130  # exit codes; the page docs/cli.md explains them
 
 app = typer.Typer(
     help="Fraud detection on event streams, in SQL.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain lines, quick to start, the same in a terminal and in a pipe
     pretty_exceptions_enable=False,  # they would show local variables, events among them
 )
-letters = typer.Typer(help="Input that could not become an event, kept whole with the reason.")
+letters = typer.Typer(rich_markup_mode=None)
 app.add_typer(letters, name="deadletters", invoke_without_command=True)
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Folder = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The project's folder.", show_default=False)
+]
 
 
 class Kind(StrEnum):
@@ -49,7 +52,13 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How the rows are written.")]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="How the rows are written; by the ending of --output, else a table."
+    ),
+]
+Reason = Annotated[str | None, typer.Option(help="Only those of this reason.", show_default=False)]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A file to write to; else standard output.")
 ]
@@ -57,7 +66,9 @@ Output = Annotated[
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(help="A folder to make.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder to make.", show_default=False)
+    ],
     example: Annotated[str, typer.Option(help="The example to begin with.")] = "store",
 ) -> None:
     """Make a project folder to edit."""
@@ -65,16 +76,18 @@ def new(
 
     for path in new(folder, example=example):
         typer.echo(path)
-    typer.echo(f"\nnext: tidegate check {folder}; tidegate run {folder}")
+    typer.echo(f"next: tidegate check {folder}; tidegate run {folder}")
 
 
 @app.command()
 def check(folder: Folder) -> None:
     """Show every mistake with file:line:column, the line, a caret and a hint."""
+    from tidegate.deliveries import check_outputs
     from tidegate.program import Program
     from tidegate.project.project import load
 
     program = Program.compile(load(folder))
+    check_outputs(program)
     rules, windows, sinks = program.rules.rules, program.windows, program.project.sinks
     typer.echo(
         f"{folder}: version {program.version}, {len(program.schema)} columns, "
@@ -86,7 +99,9 @@ def check(folder: Folder) -> None:
 def run(
     folder: Folder,
     host: Annotated[str | None, typer.Option(help="Instead of `service.host`.")] = None,
-    port: Annotated[int | None, typer.Option(help="Instead of `service.port`.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Instead of `service.port`; 0: any.")
+    ] = None,
 ) -> None:
     """Run the project: server, engine, tables and sinks in one process."""
     from tidegate.project.project import load
@@ -101,7 +116,7 @@ def run(
 
 @app.command()
 def generate(
-    kind: Annotated[Kind, typer.Argument(help="What to make.", show_default=False)],  # noqa: ARG001 - one kind so far
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to make.")],  # noqa: ARG001 - one kind so far
     count: Annotated[int, typer.Option(min=1, help="How many events.")] = 1_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
     to: Annotated[str, typer.Option(help="A URL, a file, or - for standard output.")] = "-",
@@ -128,35 +143,43 @@ def generate(
         unreadable_share=unreadable,
         duplicate_share=repeated,
     )
-    send(made, to=to, console=errors)
+    send(made, to=to)
 
 
 @app.command()
 def ingest(
     folder: Folder,
     files: Annotated[
-        list[Path], typer.Argument(help="NDJSON, JSON, CSV, Parquet, or gzip of them.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="NDJSON, JSON, CSV, Parquet, or gzip of them."),
     ],
 ) -> None:
     """Take the records of files; the project's running server decides on them, else this does."""
     from tidegate.cli.progress import reading
 
-    with reading(files, console=errors) as progress:
-        taken = _open(folder).ingest(files, progress=progress)
-    typer.echo(f"{taken.records} records taken")
-    if not taken.finished:
-        _fail("they are in the log, but not yet in the tables: is the server running well?")
+    shop = _open(folder)
+    try:
+        with reading(files) as progress:
+            taken = shop.ingest(files, progress=progress)
+    except KeyboardInterrupt:
+        _remark("stopped; to take the files again adds only what is missing")
+        raise typer.Exit(INTERRUPTED) from None
+    _tell(taken, "taken")
 
 
 @app.command()
 def query(
     folder: Folder,
-    sql: Annotated[str, typer.Argument(help="One SELECT in DuckDB's SQL.", show_default=False)],
-    format: FormatOption = Format.TABLE,  # noqa: A002 - named as on the command line
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SELECT in DuckDB's SQL.", show_default=False)
+    ],
+    format: FormatOption = None,  # noqa: A002 - named as on the command line
     output: Output = None,
 ) -> None:
     """Ask the tables: events, decisions, dead_letters, duplicates, late_rows, window queries."""
-    _show(_open(folder).query(sql), format, output)
+    from tidegate.cli.rows import write
+
+    write(_open(folder).query(sql), format and format.value, output)
 
 
 @app.command()
@@ -175,15 +198,19 @@ def reconcile(
     by_hour: Annotated[bool, typer.Option("--hours", help="A line for each hour as well.")] = False,  # noqa: FBT002 - an option by name
 ) -> None:
     """Count and compare each stage with the one before it, down to the missing ids."""
+    from tidegate.cli.progress import stepping
     from tidegate.cli.reconciled import show
 
-    if not show(_open(folder).reconcile(), by_hour=by_hour):
-        raise typer.Exit(1)
+    shop = _open(folder)
+    with stepping("comparing") as progress:
+        found = shop.reconcile(progress=progress)
+    if not show(found, by_hour=by_hour):
+        raise typer.Exit(AMISS)
 
 
 @letters.callback()
 def deadletters(folder: Folder, context: typer.Context) -> None:
-    """Input that could not become an event, kept whole with the reason."""
+    """Input that could not become an event: count it by reason, `show` it, `resend` it."""
     context.obj = folder
     if context.invoked_subcommand is None:
         _summary(_open(folder))
@@ -192,7 +219,7 @@ def deadletters(folder: Folder, context: typer.Context) -> None:
 @letters.command("show")
 def show_letters(
     context: typer.Context,
-    reason: Annotated[str | None, typer.Option(help="Only those of this reason.")] = None,
+    reason: Reason = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 20,
 ) -> None:
     """Show dead letters with id, reason, message and bytes."""
@@ -209,13 +236,17 @@ def show_letters(
 @letters.command()
 def resend(
     context: typer.Context,
-    ids: Annotated[list[int] | None, typer.Option("--id", help="Only these, by id.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only those of this reason.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Option("--id", help="Only these, by id.", show_default=False)
+    ] = None,
+    reason: Reason = None,
 ) -> None:
     """Send dead letters again, for instance after the project was mended."""
     shop = _open(context.obj)
-    taken = shop.resend(ids=ids, reason=reason)
-    typer.echo(f"{taken.records} records sent again; {shop.dead_letters().num_rows} dead letters")
+    taken = shop.resend(ids=ids or None, reason=reason)
+    _tell(taken, "sent again")
+    if taken.records and taken.beside:
+        _remark(f"{taken.beside} decided, by the project as it was when that began")
 
 
 @app.command("warm-up")
@@ -223,7 +254,7 @@ def warm_up() -> None:
     """Compile the kernels, once for each installation."""
     from tidegate.cli.warmup import compile_kernels
 
-    compile_kernels(console=errors)
+    compile_kernels()
 
 
 def _open(folder: Path) -> Workspace:
@@ -235,34 +266,55 @@ def _open(folder: Path) -> Workspace:
 def _summary(shop: Workspace) -> None:
     from tidegate.cli.rows import print_table
 
-    found = shop.dead_letters().group_by("reason").aggregate([([], "count_all")])
-    rows = sorted(([r["reason"], r["count_all"]] for r in found.to_pylist()), key=lambda r: -r[1])
+    found = shop.dead_letters().group_by("reason").aggregate([([], "count_all")]).to_pylist()
+    if not found:
+        typer.echo("no dead letters")
+        return
+    rows = sorted(([r["reason"], r["count_all"]] for r in found), key=lambda r: (-r[1], r[0]))
     print_table(["reason", "dead letters"], rows)
 
 
-def _show(result: object, format: Format, output: Path | None) -> None:  # noqa: A002 - as above
-    from tidegate.cli.rows import write
+def _tell(taken: Taken, what: str) -> None:
+    """Say what became of records; fail if that is not known yet."""
+    counts = f"{taken.events} events, {taken.dead_letters} dead letters"
+    typer.echo(f"{taken.records} records {what}: {counts}, {taken.duplicates} duplicates")
+    if not taken.finished:
+        _remark("they are safe in the log, but not all in the tables: is the server well?")
+        raise typer.Exit(FAILED)
 
-    write(result, format.value, output)  # type: ignore[arg-type]
 
+def _remark(text: str) -> None:
+    from tidegate.cli.terminal import remark
 
-def _fail(message: str) -> NoReturn:
-    errors.print(message, style="red", markup=False)
-    raise typer.Exit(1)
+    remark(text)
 
 
 def main() -> None:
-    """Run the command line; mistakes of the user end with exit code 1 and no traceback."""
+    """Run the command line; what a user can cause ends in a line and an exit code."""
+    try:
+        _run()
+    except ProjectError as error:
+        count = len(error.problems)
+        _remark(f"{error}\n\n{count} mistake{'' if count == 1 else 's'}")
+        sys.exit(AMISS)
+    except InputError as error:
+        _remark(f"error: {error}")
+        sys.exit(AMISS)
+    except TidegateError as error:
+        _remark(f"error: {error}")
+        sys.exit(FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _remark(f"error: {where}{error.strerror or error}")
+        sys.exit(FAILED)
+
+
+def _run() -> None:
     try:
         app()
-    except ProjectError as error:
-        errors.print(str(error), markup=False)
-        count = len(error.problems)
-        errors.print(f"\n{count} mistake{'' if count == 1 else 's'}", style="red")
-        sys.exit(1)
-    except InputError as error:
-        errors.print(f"error: {error}", markup=False)
-        sys.exit(1)
-    except TidegateError as error:
-        errors.print(f"error: {error}", markup=False)
-        sys.exit(2)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone; else Python would complain about it at the very end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

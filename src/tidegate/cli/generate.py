@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from rich.console import Console
 
 from tidegate.cli.progress import counting
+from tidegate.cli.terminal import remark
 from tidegate.errors import RequestError, UnreachableError
 from tidegate.testing import store
 
@@ -60,50 +60,85 @@ class Tally(msgspec.Struct):
     dead: int = 0
 
 
-def send(made: Made, *, to: str, console: Console) -> None:
+def send(made: Made, *, to: str) -> None:
     """Write the events to a URL, a file, or `-` for standard output.
 
-    Raises: UnreachableError or RequestError where a server refuses them.
+    Raises: UnreachableError; RequestError where a server refuses or a file cannot be written.
     """
     batches = made.batches(now_us=time.time_ns() // 1_000)
     if to.startswith(("http://", "https://")):
-        with counting("sending", made.count, console=console) as sent:
-            tally = Tally()
-            for answer in post(batches, url=to):
-                sent(answer.accepted + answer.dead)
-                tally.accepted += answer.accepted
-                tally.dead += answer.dead
-        console.print(f"{tally.accepted} accepted, {tally.dead} dead letters")
+        _send_to_server(batches, count=made.count, url=to)
     elif to == "-":
-        for batch in batches:
-            sys.stdout.buffer.write(batch)
+        sys.stdout.buffer.writelines(batches)
+        sys.stdout.buffer.flush()
     else:
-        with Path(to).open("wb") as file:
-            file.writelines(batches)
+        _send_to_file(batches, count=made.count, path=Path(to))
 
 
-def post(batches: Iterator[bytes], *, url: str) -> Iterator[Tally]:
-    """Post NDJSON batches one after the other; a server that is busy is asked again."""
-    target = urlsplit(url)
+def _send_to_server(batches: Iterable[bytes], *, count: int, url: str) -> None:
+    whole = Tally()
+    begun = time.monotonic()
+    with counting("sending", count) as sent:
+        for answer in post(batches, url=url):
+            sent(answer.accepted + answer.dead)
+            whole.accepted += answer.accepted
+            whole.dead += answer.dead
+    seconds = time.monotonic() - begun
+    remark(f"{whole.accepted} accepted, {whole.dead} dead letters, in {seconds:.1f} s")
+
+
+def _send_to_file(batches: Iterable[bytes], *, count: int, path: Path) -> None:
+    try:
+        with path.open("wb") as file, counting("writing", count) as written:
+            for batch in batches:
+                file.write(batch)
+                written(batch.count(b"\n"))
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}", code="no_output") from error
+
+
+def post(batches: Iterable[bytes], *, url: str) -> Iterator[Tally]:
+    """Post NDJSON batches one after the other; a server that is busy is asked again.
+
+    Raises: UnreachableError where nothing answers; RequestError where the answer is a refusal.
+    """
+    target = _target(url)
     with closing(_connection(target)) as connection:
         for batch in batches:
             yield _post(connection, target, batch)
 
 
+def _target(url: str) -> SplitResult:
+    try:
+        target = urlsplit(url)
+        if target.hostname and target.port != 0:
+            return target
+    except ValueError:
+        pass
+    raise RequestError(f"`{url}` is no URL of a server", code="no_url")
+
+
 def _connection(target: SplitResult) -> http.client.HTTPConnection:
     kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-    return kind(target.netloc, timeout=_TIMEOUT_SECONDS)
+    host = target.netloc.rpartition("@")[2]
+    return kind(host, timeout=_TIMEOUT_SECONDS)
+
+
+def _path(target: SplitResult) -> str:
+    path = target.path if target.path not in ("", "/") else "/v1/events"
+    return f"{path}?{target.query}" if target.query else path
 
 
 def _post(connection: http.client.HTTPConnection, target: SplitResult, body: bytes) -> Tally:
     headers = {"Content-Type": "application/x-ndjson"}
     for _ in range(_TRIES):
         try:
-            connection.request("POST", target.path or "/v1/events", body, headers)
+            connection.request("POST", _path(target), body, headers)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise UnreachableError(f"{target.netloc} does not answer: {error}") from error
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UnreachableError(f"{target.netloc} does not answer: {why}") from error
         if response.status in (202, 207, 422):
             return msgspec.json.decode(answer, type=Tally)
         if response.status != 429:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rich.console import Console
+from tidegate.cli.terminal import remark
 
 
-def compile_kernels(*, console: Console) -> None:
+def compile_kernels() -> None:
     """Compile every kernel into the cache on disk, with a line for each stage."""
     from tidegate.events import decode, dedupe
 
@@ -18,6 +18,6 @@ def compile_kernels(*, console: Console) -> None:
     }
     for number, (name, warm_up) in enumerate(stages.items(), start=1):
         begun = time.monotonic()
-        console.print(f"compiling kernels {number}/{len(stages)}: {name} …", end=" ")
         warm_up()
-        console.print(f"{time.monotonic() - begun:.1f} s")
+        seconds = time.monotonic() - begun
+        remark(f"compiled kernels {number}/{len(stages)}: {name}, {seconds:.1f} s")

@@ -91,15 +91,32 @@ class Side:
         """Add keys; either all batches of a side come with ids or none."""
         self._offsets.append(offsets)
         if ids is not None:
-            self._ids.append(ids)
+            self._ids.append(ids.cast(pl.String))
+
+    def and_of(self, *others: Side) -> Side:
+        """The keys of this side and of others together."""
+        whole = Side()
+        for side in (self, *others):
+            whole._offsets += side._offsets
+            whole._ids += side._ids
+        return whole
+
+    def without_ids(self) -> Side:
+        """The same keys by their offsets alone."""
+        bare = Side()
+        bare._offsets = self._offsets
+        return bare
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """The offsets of all keys."""
+        return np.concatenate(self._offsets) if self._offsets else np.empty(0, np.int64)
 
     def frame(self) -> pl.DataFrame:
         """The keys as columns `log_offset` and `id`."""
-        offsets = np.concatenate(self._offsets) if self._offsets else np.empty(0, np.int64)
-        ids = (
-            pl.concat(self._ids) if self._ids else pl.Series([None] * len(offsets), dtype=pl.String)
-        )
-        return pl.DataFrame({"log_offset": offsets, "id": ids.cast(pl.String)})
+        offsets = self.offsets()
+        if self._ids:
+            return pl.DataFrame({"log_offset": offsets, "id": pl.concat(self._ids)})
+        return pl.DataFrame({"log_offset": offsets}).with_columns(id=pl.lit(None, dtype=pl.String))
 
 
 def compare(
@@ -163,7 +180,7 @@ def _only(these: pl.DataFrame, those: pl.DataFrame) -> tuple[Key, ...]:
     joined = counted[0].join(
         counted[1], on=["log_offset", "id"], how="left", suffix="_other", nulls_equal=True
     )
-    more = joined.filter(pl.col("len") > pl.col("len_other").fill_null(0)).sort("log_offset")
+    more = joined.filter(pl.col("len") > pl.col("len_other").fill_null(0)).sort("log_offset", "id")
     return tuple(Key(r["log_offset"], r["id"]) for r in more.head(SHOWN_MAX).to_dicts())
 
 

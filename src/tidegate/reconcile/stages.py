@@ -7,9 +7,10 @@ the decoder of the engine; the tables are read with SQL; sinks are read back fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,21 +37,27 @@ from tidegate.warehouse.query import query
 STRETCH = 1 << 21  # offsets compared at a time, which bounds the memory
 
 Integers = npt.NDArray[np.int64]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SinkState:
+    """A sink of the project: its settings, the sink, and the offset below which it has delivered.
+
+    The offset must be older than the reconciliation: what is delivered while it runs lies beyond.
+    """
+
+    name: str
+    settings: SinkSettings
+    sink: Sink
+    offset: int
 
 
 class Reconciler:
-    """Compares the stages of one project.
-
-    `sinks` gives for each sink its settings, the sink, and the offset up to which it has delivered.
-    """
+    """Compares the stages of one project over the records that every table has passed."""
 
     def __init__(
-        self,
-        tables: Path,
-        log: EventLog,
-        schema: Schema,
-        *,
-        sinks: Mapping[str, tuple[SinkSettings, Sink, int]],
+        self, tables: Path, log: EventLog, schema: Schema, *, sinks: Sequence[SinkState]
     ) -> None:
         self._tables = tables
         self._log = log
@@ -59,110 +66,144 @@ class Reconciler:
         self._ids = IdReader(schema.id)
 
     def run(self, *, progress: Callable[[int, int], None] | None = None) -> Reconciliation:
-        """All comparisons; `progress` is told how many of how many offsets are done.
+        """All comparisons; `progress` is told how many steps of how many are done.
 
         Raises: DamageError if the log cannot be read.
         """
-        first, noted = self._log.first_offset, checkpoint.read(self._tables)
-        until = noted.position if noted else first
+        while True:
+            first = self._log.first_offset
+            try:
+                return self._run(first, progress)
+            except ValueError:
+                if self._log.first_offset == first:
+                    raise  # else a server has just trimmed the log: what is left is compared
+
+    def _run(self, first: int, progress: Callable[[int, int], None] | None) -> Reconciliation:
+        noted = checkpoint.read(self._tables)
+        until = max(noted.position if noted else 0, first)
         arrivals = _Arrivals()
-        parts: list[list[Comparison]] = []
-        for begin in range(first, max(until, first + 1), STRETCH):
-            end = min(begin + STRETCH, until)
-            parts.append(self._stretch(begin, end, arrivals))
-            if progress is not None:
-                progress(end - first, until - first)
+        stretches = [
+            (begin, min(begin + STRETCH, until)) for begin in range(first, until, STRETCH)
+        ] or [(first, first)]
+        steps = _Steps(len(stretches) + len(self._sinks), progress)
+        parts = [steps.done(self._stretch(*s, arrivals)) for s in stretches]
         stages = [merged(list(same)) for same in zip(*parts, strict=True)]
-        sinks = [self._sink(name, first, until, arrivals) for name in self._sinks]
+        sinks = [steps.done(self._sink(s, first, until, arrivals)) for s in self._sinks]
         return Reconciliation(first, until, (*stages, *sinks), self._notes(first, until))
 
     def _stretch(self, begin: int, end: int, arrivals: _Arrivals) -> list[Comparison]:
-        logged, logged_ids = Side(), Side()
-        became, accepted, decided = Side(), Side(), Side()
-        dead = self._rows("SELECT log_offset FROM dead_letters", begin, end)["log_offset"]
-        became.add(_offsets(dead))
-        for table, column in (("events", _quoted(self._schema.id)), ("duplicates", "event_id")):
-            select = f"SELECT log_offset, {column}::VARCHAR AS id FROM {table}"
-            rows = self._rows(select, begin, end)
-            became.add(_offsets(rows["log_offset"]))
-            accepted.add(_offsets(rows["log_offset"]), _series(rows["id"]))
-        for offsets, records in self._logged(begin, end, arrivals):
-            logged.add(offsets)
-            alive = ~np.isin(offsets, _offsets(dead))
-            logged_ids.add(offsets[alive], self._read_ids(records, alive))
-        events = self._rows(
-            f"SELECT log_offset, {_quoted(self._schema.id)}::VARCHAR AS id FROM events", begin, end
+        events, duplicates, decisions = (
+            self._keys(select, begin, end)
+            for select in (
+                f"SELECT log_offset, {_quoted(self._schema.id)}::VARCHAR AS id FROM events",
+                "SELECT log_offset, event_id AS id FROM duplicates",
+                "SELECT log_offset, event_id AS id FROM decisions",
+            )
         )
-        rows = self._rows("SELECT log_offset, event_id AS id FROM decisions", begin, end)
-        decided.add(_offsets(rows["log_offset"]), _series(rows["id"]))
-        known = Side()
-        known.add(_offsets(events["log_offset"]), _series(events["id"]))
-        hour_of = arrivals.hours
-        return [
-            compare(
+        dead = self._keys("SELECT log_offset, NULL::VARCHAR AS id FROM dead_letters", begin, end)
+        logged, ids = self._logged(begin, end, dead.offsets(), arrivals)
+        stages = (
+            (
                 "log = events + dead letters + duplicates",
                 ("log", logged),
-                ("tables", became),
-                hour_of=hour_of,
+                ("tables", events.and_of(duplicates, dead).without_ids()),
             ),
-            compare(
+            (
                 "ids in the log = ids in the tables",
-                ("log", logged_ids),
-                ("events + duplicates", accepted),
-                hour_of=hour_of,
+                ("log", ids),
+                ("events + duplicates", events.and_of(duplicates)),
             ),
-            compare(
-                "events = decisions", ("events", known), ("decisions", decided), hour_of=hour_of
-            ),
-        ]
-
-    def _sink(self, name: str, first: int, until: int, arrivals: _Arrivals) -> Comparison:
-        settings, sink, offset = self._sinks[name]
-        end = min(offset, until)
-        wanted, held = Side(), Side()
-        rows = self._rows(_expected(settings, self._schema), first, end)
-        wanted.add(_offsets(rows["log_offset"]), _series(rows["id"]))
-        for found in sink.delivered():
-            offsets = found["log_offset"].to_numpy()
-            inside = (offsets >= first) & (offsets < end)
-            ids = found["event_id"].filter(pa.array(inside))
-            held.add(offsets[inside], _series(ids))
-        return compare(
-            f"sink {name}, below offset {end}",
-            (f"{settings.table}", wanted),
-            (name, held),
-            hour_of=arrivals.hours,
+            ("events = decisions", ("events", events), ("decisions", decisions)),
         )
+        return [compare(name, a, b, hour_of=arrivals.hours) for name, a, b in stages]
 
     def _logged(
+        self, begin: int, end: int, dead: Integers, arrivals: _Arrivals
+    ) -> tuple[Side, Side]:
+        """The log's records in a stretch by offset, and those that are not dead with their ids."""
+        logged, ids = Side(), Side()
+        for offsets, records in self._records(begin, end, arrivals):
+            alive = ~np.isin(offsets, dead)
+            logged.add(offsets)
+            ids.add(offsets[alive], self._read_ids(records, alive))
+        return logged, ids
+
+    def _records(
         self, begin: int, end: int, arrivals: _Arrivals
     ) -> Iterator[tuple[Integers, Records]]:
-        """Offsets and records of the log's event entries in a stretch."""
-        while begin < end:
-            for entry in self._log.read(begin):
+        """Offsets and records of the log's event entries, those in the stretch."""
+        at = begin
+        while at < end:
+            for entry in self._log.read(at):
                 arrivals.add(entry)
-                begin = entry.next_offset
+                at = entry.next_offset
                 if entry.kind is EntryKind.EVENTS and entry.first_offset < end:
-                    inside = slice(0, end - entry.first_offset)
+                    inside = slice(max(0, begin - entry.first_offset), end - entry.first_offset)
                     records = entry.records
-                    offsets = np.arange(entry.first_offset, entry.next_offset)[inside]
                     bounds = records.starts[inside], records.ends[inside]
+                    offsets = np.arange(entry.first_offset, entry.next_offset)[inside]
                     yield offsets, Records(records.payload, *bounds)
 
     def _read_ids(self, records: Records, which: npt.NDArray[np.bool_]) -> pl.Series:
         chosen = (r for r, wanted in zip(records, which.tolist(), strict=True) if wanted)
         return pl.Series([self._ids.read(r) for r in chosen], dtype=pl.String)
 
+    def _sink(self, state: SinkState, first: int, until: int, arrivals: _Arrivals) -> Comparison:
+        """What the sink should hold below its offset against what it holds there."""
+        end = max(first, min(state.offset, until))
+        wanted, held = Side(), Side()
+        if end > first:
+            wanted = self._keys(_expected(state.settings, self._schema), first, end)
+            for found in state.sink.delivered():
+                offsets = _offsets(found["log_offset"])
+                inside = (offsets >= first) & (offsets < end)
+                held.add(offsets[inside], _series(found["event_id"].filter(pa.array(inside))))
+        name = f"sink {state.name}" + (f", up to offset {end}" if end < until else "")
+        sides = (state.settings.table, wanted), (state.name, held)
+        return compare(name, *sides, hour_of=arrivals.hours)
+
+    def _keys(self, select: str, begin: int, end: int) -> Side:
+        rows = self._rows(select, begin, end)
+        side = Side()
+        side.add(_offsets(rows["log_offset"]), _series(rows["id"]))
+        return side
+
     def _rows(self, select: str, begin: int, end: int) -> pa.Table:
         sql = f"SELECT * FROM ({select}) WHERE log_offset >= {begin} AND log_offset < {end}"
         return query(self._tables, sql).arrow()
 
     def _notes(self, first: int, until: int) -> tuple[str, ...]:
+        """What is worth knowing and no fault."""
         select = "SELECT log_offset, source FROM duplicates"
         sources = self._rows(select, first, until).group_by("source").aggregate([([], "count_all")])
-        return tuple(
-            f"{row['count_all']} duplicates from {row['source']}" for row in sources.to_pylist()
-        )
+        repeated = [
+            f"{row['count_all']} duplicates from {row['source']}"
+            for row in sorted(sources.to_pylist(), key=lambda r: str(r["source"]))
+        ]
+        behind = [
+            f"sink {s.name} is on its way: offsets {max(s.offset, first)} to {until} are to come"
+            for s in self._sinks
+            if s.offset < until
+        ]
+        waiting = self._log.next_offset - until
+        ahead = [f"{waiting} more records in the log, not in the tables yet"] if waiting else []
+        return (*repeated, *behind, *ahead)
+
+
+class _Steps:
+    """Counts steps and tells whoever wants to know."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+
+    def done(self, result: _T) -> _T:
+        """Count a step whose result this is."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return result
 
 
 class _Arrivals:
