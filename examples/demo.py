@@ -6,6 +6,7 @@ make demo                     # or: python examples/demo.py [--count N] [--port 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import signal
 import socket
@@ -15,44 +16,43 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 import tidegate
 from tidegate.cli.generate import Tally, post
+from tidegate.cli.progress import counting, stepping
 from tidegate.cli.reconciled import show
 from tidegate.cli.rows import print_table
+from tidegate.cli.terminal import say
 from tidegate.testing import store
 
 RATE_PER_SECOND = 10.0  # of event time: 20,000 events are half an hour of busy shops
 CLIENTS = 4
 BATCH_RECORDS = 200
 READY_SECONDS = 60
-
-console = Console(highlight=False, soft_wrap=True)
+DELIVERY_SECONDS = 30
+METRIC = re.compile(r"^(tidegate_\S+) (\S+)$", re.MULTILINE)
 
 
 def main() -> int:
     """Run the demonstration and report; the exit code says whether all is accounted for."""
     asked = _arguments()
     folder = Path(asked.folder)
-    if folder.exists():
-        shutil.rmtree(folder)
+    _clear(folder)
     _run("new", str(folder), "--example", "store")
     url = f"http://127.0.0.1:{asked.port or _free_port()}"
-    begun = time.monotonic()
     with _server(folder, url):
-        tally = _produce(asked.count, f"{url}/v1/events")
-        sent_seconds = time.monotonic() - begun
-        console.print(
-            f"sent {tally.accepted + tally.dead:,} records in {sent_seconds:.1f} s, "
-            f"server start included; now it is told to stop, and finishes what it took"
-        )
+        _send(asked.count, url)
+        _wait_for_delivery(url)
     return 0 if _report(folder) else 1
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demonstration left, and nothing else."""
+    if (folder / "tidegate.toml").is_file() and (folder / "server.log").is_file():
+        shutil.rmtree(folder)
 
 
 def _arguments() -> argparse.Namespace:
@@ -64,9 +64,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(*words: str) -> None:
-    console.print(f"$ tidegate {' '.join(words)}")
+    say(f"$ tidegate {' '.join(words)}", style="bold")
     command = [sys.executable, "-m", "tidegate", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit(1)
 
 
 def _free_port() -> int:
@@ -79,7 +80,7 @@ def _free_port() -> int:
 def _server(folder: Path, url: str) -> Iterator[None]:
     """The server running, and after that ended in good order."""
     port = url.rpartition(":")[2]
-    console.print(f"$ tidegate run {folder} --port {port}")
+    say(f"$ tidegate run {folder} --port {port}", style="bold")
     command = [sys.executable, "-m", "tidegate", "run", str(folder), "--port", port]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -87,8 +88,9 @@ def _server(folder: Path, url: str) -> Iterator[None]:
         _wait_until_ready(server, url, folder / "server.log")
         yield
     finally:
-        server.send_signal(signal.SIGTERM)
-        code = server.wait(timeout=60)
+        with stepping("stopping: the server finishes what it took"):
+            server.send_signal(signal.SIGTERM)
+            code = server.wait(timeout=60)
     if code != 0:
         raise SystemExit(f"the server ended with {code}; see {folder / 'server.log'}")
 
@@ -104,6 +106,16 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
     raise SystemExit(f"the server did not come up; see {log}")
 
 
+def _send(count: int, url: str) -> None:
+    begun = time.monotonic()
+    tally = _produce(count, f"{url}/v1/events")
+    seconds = time.monotonic() - begun
+    say(
+        f"sent {tally.accepted + tally.dead:,} records over HTTP in {seconds:.1f} s:"
+        f" {tally.accepted:,} accepted, {tally.dead:,} refused and kept as dead letters"
+    )
+
+
 def _produce(count: int, url: str) -> Tally:
     """Send events by several clients at once: 10 % faulty, some unreadable, some sent twice."""
     start = datetime.now(UTC) - timedelta(seconds=count / RATE_PER_SECOND)
@@ -117,13 +129,33 @@ def _produce(count: int, url: str) -> Tally:
         unreadable_share=0.01,
         duplicate_share=0.005,
     )
-    total, whole = -(-count // BATCH_RECORDS), Tally()
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        answers = clients.map(lambda batch: next(post(iter([batch]), url=url)), batches)
-        for answer in track(answers, "sending", total=total, console=console, transient=True):
+    whole = Tally()
+    with ThreadPoolExecutor(CLIENTS) as clients, counting("sending", count) as sent:
+        for answer in clients.map(lambda batch: next(post([batch], url=url)), batches):
+            sent(answer.accepted + answer.dead)
             whole.accepted += answer.accepted
             whole.dead += answer.dead
     return whole
+
+
+def _wait_for_delivery(url: str) -> None:
+    """Wait for the sink with a file for each event; those with few large files flush at the end."""
+    first = lag = _lag(url)
+    deadline = time.monotonic() + DELIVERY_SECONDS
+    with stepping("delivering what is suspicious") as delivered:
+        while lag > 0 and time.monotonic() < deadline:
+            delivered(int(first - lag), int(first))
+            time.sleep(0.1)
+            lag = _lag(url)
+
+
+def _lag(url: str) -> float:
+    """Offsets that are not yet in the tables, and those not yet delivered from there."""
+    with suppress(OSError), urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        found = {name: float(value) for name, value in METRIC.findall(answer.read().decode())}
+        ahead = found["tidegate_log_next_offset"] - found["tidegate_warehouse_offset"]
+        return ahead + found['tidegate_sink_lag_records{sink="fraud"}']
+    return 0.0
 
 
 def _report(folder: Path) -> bool:
@@ -134,7 +166,7 @@ def _report(folder: Path) -> bool:
         """
         SELECT 'events' AS what, count(*) AS records FROM events
         UNION ALL SELECT 'dead letters', count(*) FROM dead_letters
-        UNION ALL SELECT 'sent twice', count(*) FROM duplicates
+        UNION ALL SELECT 'duplicates', count(*) FROM duplicates
         """,
     )
     _section("Decisions by action")
@@ -158,24 +190,35 @@ def _report(folder: Path) -> bool:
     )
     _section("Dead letters by reason")
     _ask(shop, "SELECT reason, count(*) AS records FROM dead_letters GROUP BY 1 ORDER BY 2 DESC")
-    _section("Reconciliation")
+    _section("Reconciliation: each stage against the one before it, id by id")
     equal = show(shop.reconcile(), by_hour=False)
     _section("Where it all lies")
-    console.print(f"  log, tables and sinks   {folder / 'data'}")
-    console.print(f"  the project             {folder}  (tidegate.toml, rules.toml, *.sql)")
+    for place, what in (
+        ("", "the project: tidegate.toml, rules.toml and SQL files"),
+        ("data/log.sqlite", "the log, every record as it came"),
+        ("data/tables", "Delta tables, for `tidegate query` or any reader of Delta"),
+        ("data/objects", "what the sinks delivered: Avro and JSON files"),
+    ):
+        say(f"  {folder / place!s:<{len(str(folder)) + 16}}  {what}")
     _section("What to type next")
     for words in (
-        f"query {folder} \"SELECT * FROM decisions WHERE action = 'block'\"",
-        f"deadletters {folder} show",
+        f"query {folder} \"SELECT * FROM decisions WHERE action = 'block' LIMIT 5\"",
+        f"deadletters {folder} show --limit 3",
         f"reconcile {folder} --hours",
         f"run {folder}",
     ):
-        console.print(f"  .venv/bin/tidegate {words}", markup=False)
+        say(f"  {_command()} {words}")
     return equal
 
 
+def _command() -> Path:
+    path = Path(sys.executable).with_name("tidegate")
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _section(title: str) -> None:
-    console.print(f"\n[bold]{title}[/bold]")
+    say()
+    say(title, style="bold")
 
 
 def _ask(shop: tidegate.Workspace, sql: str) -> None:
@@ -184,4 +227,9 @@ def _ask(shop: tidegate.Workspace, sql: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except tidegate.TidegateError as error:
+        sys.exit(f"error: {error}")
