@@ -6,15 +6,20 @@ import math
 from http import HTTPStatus
 
 import msgspec
+import structlog
 
 from tidegate.errors import (
+    DamageError,
     InputError,
     OverloadedError,
+    QueryError,
     RequestError,
     StorageFullError,
     TidegateError,
     TransientError,
 )
+
+_log = structlog.get_logger()
 
 _RETRY_SECONDS = 5
 _TOO_LARGE = {"too_many_records", "body_too_large"}
@@ -70,7 +75,7 @@ class Refusal(TidegateError):  # noqa: N818 - what is raised is an answer
 def refusal_of(error: TidegateError) -> Refusal:
     """How an error of Tidegate's is answered.
 
-    Messages that may name files of the machine stay inside; they are in the log of the server.
+    Messages that may name files of the machine, or quote events, stay inside.
     """
     match error:
         case Refusal():
@@ -86,9 +91,12 @@ def refusal_of(error: TidegateError) -> Refusal:
             return Refusal(503, "unavailable", message, retry_after_seconds=_RETRY_SECONDS)
         case RequestError():
             return Refusal(413 if error.code in _TOO_LARGE else 400, error.code, str(error))
-        case InputError():
+        case InputError() if not isinstance(error, QueryError):
             return Refusal(400, "bad_request", str(error))
         case _:
+            # No request brings SQL of its own: damage and failed queries are the server's affair.
+            place = {"offset": error.offset} if isinstance(error, DamageError) else {}
+            _log.error("request_failed", error=type(error).__name__, **place)
             return internal_error()
 
 

@@ -1,0 +1,156 @@
+"""A real server process on a free port, and what tests need to know of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tidegate.eventlog.contract import EntryKind
+from tidegate.eventlog.sqlite import SqliteLog
+
+SETTINGS = """
+[stream]
+id = "id"
+event_time = "ts"
+record_bytes_max = "64 KiB"
+[stream.columns]
+id = "text"
+event_type = "text?"
+ts = "timestamp"
+discount = "double?"
+[data]
+folder = "data"
+[warehouse]
+commit_every = "100 ms"
+[service]
+body_bytes_max = "1 MiB"
+batch_records_max = 2000
+queue_bytes_max = "2 MiB"
+"""
+RULES = """
+[[rule]]
+name = "deep_discount"
+when = "discount > 50"
+action = "review"
+reason = "Discount of {discount} %"
+"""
+RUN = """
+import sys
+from pathlib import Path
+from tidegate.project.project import load
+from tidegate.service import serve
+{before}
+print_url = lambda url: print(url, flush=True)
+sys.exit(serve(load(Path(sys.argv[1])), host={host!r}, port={port}, on_ready=print_url))
+"""
+
+
+@dataclass
+class ServerProcess:
+    """`tidegate run`, so to speak: the process, where it listens and what it has."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    url: str = ""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        return url.host, url.port or 80
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def errors(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=15)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def kept(self) -> dict[int, bytes]:
+        """All records of events in the log, by offset."""
+        log = SqliteLog.open(self.data / "log.sqlite")
+        try:
+            return {
+                entry.first_offset + i: record
+                for entry in log.read(0, bytes_max=1 << 30)
+                if entry.kind is EntryKind.EVENTS
+                for i, record in enumerate(entry.records)
+            }
+        finally:
+            log.close()
+
+
+Start = Callable[..., ServerProcess]
+
+
+def launch(
+    folder: Path,
+    *,
+    settings: str = "",
+    before: str = "",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    is_awaited: bool = True,
+) -> ServerProcess:
+    """Start a server; `settings` end the `[service]` table, `before` is code that it runs first."""
+    (folder / "tidegate.toml").write_text(SETTINGS + settings)
+    (folder / "rules.toml").write_text(RULES)
+    code = RUN.format(before=before, host=host, port=port)
+    with (folder / "stderr").open("a") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    server = ServerProcess(process, folder)
+    if is_awaited:
+        assert process.stdout is not None
+        server.url = process.stdout.readline().strip()
+        assert server.url, server.errors
+    return server
+
+
+def end(server: ServerProcess) -> None:
+    with suppress(ProcessLookupError):
+        server.process.kill()
+    server.process.wait()
+    if server.process.stdout is not None:
+        server.process.stdout.close()
+
+
+def event(key: str, **more: object) -> bytes:
+    """A good record with this id."""
+    return json.dumps({"id": key, "ts": "2026-01-01T00:00:00Z", **more}).encode()
+
+
+def is_error(answer: httpx.Response, status: int, code: str) -> bool:
+    """Whether an answer is this error, in the one shape."""
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code), answer.text
+    assert set(error) == {"code", "message", "request_id"}
+    assert error["message"]
+    return bool(answer.headers["x-request-id"] == error["request_id"])

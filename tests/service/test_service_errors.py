@@ -1,0 +1,145 @@
+"""The one error shape on every route, ids of requests, and the description of it all."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from .process import ServerProcess, is_error
+
+# Every path that the server answers, and the methods it takes there.
+ROUTES = {
+    "/v1/events": {"POST"},
+    "/v1/decisions/{event_id}": {"GET"},
+    "/store-events-producer-fn": {"GET", "POST"},
+    "/healthz": {"GET"},
+    "/readyz": {"GET"},
+    "/metrics": {"GET"},
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def test_the_routes_under_test_are_all_that_are_described(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    described = {path: {m.upper() for m in item} for path, item in paths.items()}
+    assert described == ROUTES
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_method_that_a_route_does_not_take_is_refused_in_the_one_shape(
+    client: httpx.Client, path: str
+) -> None:
+    for method in sorted(set(METHODS) - ROUTES[path]):
+        answer = client.request(method, path)
+        assert is_error(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nope", "/v1", "/v1/events/", "/healthz/x", "/%00", "/v1//"]
+)
+def test_a_path_that_is_none_is_refused_in_the_one_shape(client: httpx.Client, path: str) -> None:
+    for method in METHODS:
+        assert is_error(client.request(method, path), 404, "not_found")
+
+
+def test_assets_that_are_missing_are_refused_in_the_one_shape(client: httpx.Client) -> None:
+    assert is_error(client.get("/static-offline-docs/nope.js"), 404, "not_found")
+
+
+def test_what_fails_inside_is_answered_in_the_one_shape_and_logged_without_contents(
+    start: Any,
+) -> None:
+    broken = """
+import tidegate.service.events.endpoint as e
+def split_body(body, **_):
+    raise ValueError(f"cannot split {body!r}")
+whole, e.split_body = e.split_body, lambda body, **how: (
+    split_body(body) if b"secret" in body else whole(body, **how))
+"""
+    server = start(before=broken)
+    with server.client() as client:
+        answer = client.post("/v1/events", content=b'{"id":\n "secret"}')
+        assert is_error(answer, 500, "internal_error")
+        assert client.get("/healthz").status_code == 200
+    assert server.stop() == 0
+    assert "request_failed" in server.errors
+    assert "secret" not in server.errors
+
+
+def test_a_request_id_is_taken_over_if_it_is_a_sane_one(client: httpx.Client) -> None:
+    answer = client.get("/nope", headers={"x-request-id": "order-7/a=b"})
+    assert answer.headers["x-request-id"] == "order-7/a=b"
+    assert answer.json()["error"]["request_id"] == "order-7/a=b"
+
+
+@pytest.mark.parametrize("given", ["", "a b", 'x"}', "x" * 129, "ü"])
+def test_a_request_id_that_is_not_sane_is_replaced(client: httpx.Client, given: str) -> None:
+    answer = client.get("/healthz", headers={b"x-request-id": given.encode()})
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", answer.headers["x-request-id"])
+
+
+def test_every_answer_has_an_id_of_its_own(client: httpx.Client) -> None:
+    ids = [client.get(path).headers["x-request-id"] for path in ("/healthz", "/metrics", "/nope")]
+    assert len(set(ids)) == 3
+
+
+# -- the OpenAPI document --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*(references(v) for v in node.values()))
+    if isinstance(node, list):
+        return set[str]().union(*map(references, node))
+    return set()
+
+
+def test_every_schema_that_the_document_names_is_in_it(document: Any) -> None:
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) == known - {"#/components/schemas/" + n for n in UNUSED}
+
+
+UNUSED: set[str] = set()
+
+
+def test_every_error_in_the_document_has_the_one_shape(document: Any) -> None:
+    shapes = {
+        response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for item in document["paths"].values()
+        for operation in item.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    assert shapes == {"ErrorBody", "NoneTaken"}  # the latter is a report with the error in it
+
+
+def test_the_hot_route_describes_its_bodies_and_answers(document: Any) -> None:
+    operation = document["paths"]["/v1/events"]["post"]
+    assert set(operation["requestBody"]["content"]) == {"application/json", "application/x-ndjson"}
+    assert {"202", "207", "400", "408", "413", "415", "422", "429", "503", "507"} <= set(
+        operation["responses"]
+    )
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.Client, page: str) -> None:
+    text = client.get(page).text
+    loaded = re.findall(r"""(?:src|href)="([^"]+)\"""", text)
+    assert loaded
+    assert all(place.startswith("/") and not place.startswith("//") for place in loaded)
+    assert all(client.get(place).status_code == 200 for place in loaded)
+
+
+def test_logs_hold_no_line_for_requests(client: httpx.Client, server: ServerProcess) -> None:
+    before = server.errors
+    client.post("/v1/events", content=b"{}")
+    client.get("/nope")
+    assert server.errors == before
