@@ -46,13 +46,13 @@ from tidegate.writer import Writer
 
 _log = structlog.get_logger()
 
-TAIL_BYTES_MAX = 64 << 20
-CHUNK_RECORDS = 8_192  # decided in one go, when that many wait; more with the last entry
+TAIL_BYTES_MAX = 32 << 20
+CHUNK_RECORDS = 32_768  # decided in one go, when that many wait; more with the last entry
 SINK_STOP_SECONDS = (
     5.0  # a sink that hangs is left behind; what it lacks comes after the next start
 )
 FULL_DISK_PAUSE_SECONDS = 0.5
-PENDING_ROWS_MAX = 524_288  # decided and not yet in the tables; the engine waits beyond that
+PENDING_ROWS_MAX = 131_072  # decided and not yet in the tables; the engine waits beyond that
 
 
 class Pipeline:

@@ -38,7 +38,7 @@ class Writer:
         failed: Callable[[BaseException], None],
     ) -> None:
         self._warehouse = warehouse
-        self._rows = rows
+        self._rows = min(rows, rows_max)  # the engine waits there, so the writer must not
         self._rows_max = rows_max
         self._every_seconds = every_seconds
         self._written = written

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warehouse_rows import SCHEMAS, expected, opened, plain, write_all
 
-from tidegate.warehouse import Warehouse, layout
+from tidegate.warehouse import Warehouse, parquet
 from tidegate.warehouse import feed as feeds
 
 
@@ -93,7 +93,7 @@ def test_a_large_file_is_read_by_its_row_groups(
 ) -> None:
     """Packed in groups of 8 rows, a stretch reads those that hold it and no others."""
     monkeypatch.setattr(feeds, "_WHOLE_ROWS", 10)
-    monkeypatch.setattr(layout, "_ROW_GROUP_ROWS", 8)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 8)
     warehouse = opened(tmp_path)
     write_all(warehouse, [0, 70, 90, 140])
     found, offset = [], 0

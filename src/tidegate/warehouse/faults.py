@@ -9,16 +9,14 @@ from deltalake.exceptions import DeltaError
 
 from tidegate.errors import DamageError, StorageFullError, TidegateError
 
-# The library passes the system's words on as text: (os error N).
 _FULL = {
-    "(os error 28)": "the disk is full",
-    "(os error 122)": "the disk quota is used up",
-    "(os error 27)": "the file size limit is reached",
-    "(os error 30)": "the folder is read-only",
-    "(os error 13)": "writing is not permitted",
-    "(os error 1)": "writing is not permitted",
+    28: "the disk is full",
+    122: "the disk quota is used up",
+    27: "the file size limit is reached",
+    30: "the folder is read-only",
+    13: "writing is not permitted",
+    1: "writing is not permitted",
 }
-_FULL_ERRNO = frozenset({28, 122, 27, 30, 13, 1})
 
 
 @contextmanager
@@ -31,15 +29,16 @@ def storage(doing: str) -> Iterator[None]:
         yield
     except TidegateError:
         raise
-    except OSError as error:
-        raise _translated(doing, error, full=error.errno in _FULL_ERRNO) from error
-    except (DeltaError, ValueError) as error:
-        raise _translated(doing, error, full=False) from error
+    except (OSError, DeltaError, ValueError) as error:
+        raise _translated(doing, error) from error
 
 
-def _translated(doing: str, error: Exception, *, full: bool) -> TidegateError:
-    reason = next((said for code, said in _FULL.items() if code in str(error)), None)
-    if reason is not None or full:
-        said = reason or str(error)
+def _translated(doing: str, error: Exception) -> TidegateError:
+    # The Delta library passes the system's words on as text: (os error N).
+    codes = [
+        n for n in _FULL if getattr(error, "errno", None) == n or f"(os error {n})" in str(error)
+    ]
+    if codes:
+        said = _FULL[codes[0]]
         return StorageFullError(f"{doing}: {said}; free space or mend the folder, it goes on then")
     return DamageError(f"{doing}: {error}")

@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import ColumnProperties, WriterProperties
+from deltalake import WriterProperties
 
 from tidegate.errors import InputError
 from tidegate.outcome import (
@@ -24,8 +23,7 @@ from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
 _STORED_TIME = pa.timestamp("us", "UTC")
-_ROW_GROUP_ROWS = 131_072
-_SAMPLE_ROWS = 1_024
+ROW_GROUP_ROWS = 32_768
 
 
 @dataclass(frozen=True)
@@ -128,30 +126,6 @@ def _refuse_twins(layout: Layout) -> None:
             )
 
 
-def packing(rows: pa.Table) -> WriterProperties:
-    """How a write packs its columns: fast rather than small, since compaction packs again.
-
-    A dictionary pays where values repeat and costs half the speed where they do not, so the
-    first rows are looked at.
-    """
-    plain = ColumnProperties(dictionary_enabled=False)
-    sample = rows.slice(0, _SAMPLE_ROWS)
-    return WriterProperties(
-        compression="LZ4_RAW",
-        max_row_group_size=_ROW_GROUP_ROWS,
-        column_properties={n: plain for n in rows.column_names if not _repeats(sample.column(n))},
-    )
-
-
 def compact_packing() -> WriterProperties:
     """How compaction packs: small, in row groups that a reader of a few offsets can skip."""
-    return WriterProperties(compression="ZSTD", max_row_group_size=_ROW_GROUP_ROWS)
-
-
-def _repeats(sample: pa.ChunkedArray[Any]) -> bool:
-    kind = sample.type
-    if pa.types.is_nested(kind):
-        return True
-    if not (pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_integer(kind)):
-        return pa.types.is_boolean(kind)
-    return bool(pc.count_distinct(sample).as_py() * 2 <= len(sample))
+    return WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)

@@ -20,13 +20,14 @@ from deltalake import (
     DeltaTable,
     PostCommitHookProperties,
     Transaction,
-    write_deltalake,
 )
+from deltalake.transaction import AddAction, RemoveAction
 
 from tidegate.warehouse import evolution
 from tidegate.warehouse.checkpoint import sync_files, sync_folder
 from tidegate.warehouse.faults import storage
-from tidegate.warehouse.layout import Layout, compact_packing, packing
+from tidegate.warehouse.layout import Layout, compact_packing
+from tidegate.warehouse.parquet import write_files
 from tidegate.warehouse.repair import checkpoint_files, commit_files, read_commit
 
 APP_ID = "tidegate"
@@ -133,7 +134,7 @@ class Table:
             if batches:
                 self._write(handle, batches, next_offset)
             else:
-                self._write_stamp(handle, next_offset)
+                self._add(handle, [], next_offset)
             self.offset, self._version = next_offset, handle.version()
             self._handle = self._renewed(handle)
 
@@ -141,22 +142,16 @@ class Table:
         self, handle: DeltaTable, batches: Sequence[pa.RecordBatch], next_offset: int
     ) -> None:
         rows = self.layout.pack(batches, self.stored)
-        write_deltalake(
-            handle,
-            rows,
-            mode="append",
-            writer_properties=packing(rows),
-            commit_properties=_stamped(next_offset),
-            post_commithook_properties=_NO_HOOKS,
-        )
+        self._add(handle, write_files(self.path, self.layout, rows), next_offset)
 
-    def _write_stamp(self, handle: DeltaTable, offset: int) -> None:
+    def _add(self, handle: DeltaTable, files: list[AddAction], next_offset: int) -> None:
+        """Commit files, and that the table holds everything below `next_offset`."""
         handle.create_write_transaction(
-            [],
+            cast("list[AddAction | RemoveAction]", files),
             "append",
             handle.schema(),
             [self.layout.date],
-            commit_properties=_stamped(offset),
+            commit_properties=_stamped(next_offset),
             post_commithook_properties=_NO_HOOKS,
         )
         handle.update_incremental()

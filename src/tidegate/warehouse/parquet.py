@@ -1,0 +1,110 @@
+"""Rows to Parquet files, one for each date: what a commit adds to a Delta table.
+
+Arrow's own writer takes a third of the time and a sixth of the memory of the Delta library's, which
+is asked only to commit the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+from tidegate.warehouse.layout import ROW_GROUP_ROWS, Layout
+
+_EPOCH = date(1970, 1, 1)
+_SAMPLE_ROWS = 1_024
+_PAGE_BYTES = 256 << 10
+
+
+def write_files(root: Path, layout: Layout, rows: pa.Table) -> list[AddAction]:
+    """Write rows, ascending by `log_offset`, below a table's folder; one file for each date.
+
+    The names are made of the offsets, so that a write that is repeated after a crash replaces what
+    the first one left. Raises: OSError.
+    """
+    return [_write(root, layout, day, part) for day, part in _by_date(rows, layout.date)]
+
+
+def _by_date(rows: pa.Table, column: str) -> Iterator[tuple[date, pa.Table]]:
+    dates = rows.column(column).combine_chunks().cast(pa.int32()).to_numpy()
+    rows = rows.drop_columns([column])
+    days = np.unique(dates)
+    for day in days.tolist():
+        # The common case, one date, must not copy.
+        part = rows if len(days) == 1 else rows.filter(pa.array(dates == day))
+        yield _EPOCH + timedelta(days=day), part
+
+
+def _write(root: Path, layout: Layout, day: date, rows: pa.Table) -> AddAction:
+    offsets = pc.min_max(rows.column("log_offset"))
+    first, last = offsets["min"].as_py(), offsets["max"].as_py()
+    name = f"{layout.date}={day.isoformat()}/{first:019d}-{last:019d}.parquet"
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(
+        rows,
+        path,
+        row_group_size=ROW_GROUP_ROWS,
+        compression="lz4",  # fast rather than small: compaction packs again
+        use_dictionary=cast("bool", _repeating(rows)),  # or a list, which the stubs do not know
+        # What filters prune by; of the other columns they would only swell the files.
+        write_statistics=["log_offset", layout.time],
+        data_page_size=_PAGE_BYTES,
+    )
+    written = path.stat()
+    return AddAction(
+        path=name,
+        size=written.st_size,
+        partition_values={layout.date: day.isoformat()},
+        modification_time=written.st_mtime_ns // 1_000_000,
+        data_change=True,
+        stats=_stats(rows.num_rows, first, last),
+    )
+
+
+def _stats(count: int, first: int, last: int) -> str:
+    low, high, nulls = {"log_offset": first}, {"log_offset": last}, {"log_offset": 0}
+    return json.dumps(
+        {"numRecords": count, "minValues": low, "maxValues": high, "nullCount": nulls}
+    )
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """The columns whose values repeat, by the look of the first rows.
+
+    There a dictionary pays; elsewhere it costs half the speed.
+    """
+    sample = rows.slice(0, _SAMPLE_ROWS)
+    return [
+        path
+        for name in rows.column_names
+        for path, column in _leaves(name, sample.column(name).combine_chunks())
+        if _repeats(column)
+    ]
+
+
+def _leaves(path: str, column: Any) -> Iterator[tuple[str, Any]]:
+    """The columns of plain values inside a column, under the names that Parquet gives them."""
+    if pa.types.is_list(column.type):
+        yield from _leaves(f"{path}.list.element", column.flatten())
+    elif pa.types.is_struct(column.type):
+        for field, inner in zip(column.type, column.flatten(), strict=True):
+            yield from _leaves(f"{path}.{field.name}", inner)
+    else:
+        yield path, column
+
+
+def _repeats(sample: Any) -> bool:
+    kind = sample.type
+    if not (pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_integer(kind)):
+        return False
+    return bool(pc.count_distinct(sample).as_py() * 2 <= len(sample))
