@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -23,6 +25,7 @@ from tidegate.sql.expression import (
     compile_expression,
     compile_node,
 )
+from tidegate.sql.functions import FUNCTIONS
 from tidegate.sql.source import SourceText
 
 
@@ -330,3 +333,9 @@ def test_nothing_is_kept_of_the_tree_that_is_compiled() -> None:
     compile_node(node, SourceText("LOWER(s) = 'x'"), SCOPE)
     assert isinstance(node, exp.EQ)
     assert node.sql() == before
+
+
+def test_the_page_on_sql_names_every_function() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text("utf-8").lower()
+    named = set(re.findall(r"[a-z_0-9]+", page))
+    assert {name for name in FUNCTIONS if name.isidentifier()} - named == set()

@@ -113,11 +113,12 @@ def grown(base: Text, extend: Callable[[Text], Text], *, leaves: int = 6) -> Tex
 
 COMPARISONS = ["=", "<>", "<", "<=", ">", ">="]
 
+# DuckDB computes the sign of a constant when it parses, in branches not taken too.
 WHOLE = grown(
-    leaf("a", "b", "0", "1", "-1", "7", "2147483647", "9223372036854775807", "NULL"),
+    leaf("a", "b", "(- a)", "0", "1", "-1", "7", "2147483647", "9223372036854775807", "NULL"),
     lambda inner: one(
         [f"({{0}} {op} {{1}})" for op in ("+", "-", "*", "//", "%")]
-        + ["(- {0})", "abs({0})", "sign({0})", "round({0}, -1)", "coalesce({0}, {1})"]
+        + ["abs({0})", "sign({0})", "round({0}, -1)", "coalesce({0}, {1})"]
         + ["greatest({0}, {1})", "least({0}, {1})", "mod({0}, {1})"],
         inner,
         inner,
@@ -298,8 +299,8 @@ def oracle() -> Oracle:
 
 
 def agree(oracle: Oracle, text: str, batch: pa.RecordBatch, *, relative: float = 0.0) -> None:
-    # What AND and OR absorb, DuckDB may raise for: there its error is no answer.
-    absorbs = " AND " in text or " OR " in text
+    # What AND, OR and a written NULL absorb, DuckDB may raise for: there its error is no answer.
+    absorbs = any(word in text for word in (" AND ", " OR ", "NULL"))
     for index, row in enumerate(oracle.compare(text, batch)):
         absorbed = absorbs and row.expected is RAISED
         assert absorbed or same(row, relative=relative), (text, index, row)

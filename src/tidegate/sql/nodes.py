@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from difflib import get_close_matches
 
 from sqlglot import expressions as exp
@@ -22,6 +20,7 @@ from tidegate.sql.functions import FUNCTIONS
 from tidegate.sql.functions.cast import cast
 from tidegate.sql.functions.logic import CASE, IS_FALSE, IS_NULL, IS_TRUE, NOT
 from tidegate.sql.functions.time import COUNTED, part_named, unit_named
+from tidegate.sql.literals import number, span_of, whole
 from tidegate.sql.tree import Node, Span, literal
 from tidegate.sql.types import (
     BIGINT,
@@ -44,29 +43,6 @@ def _literal(_: Checker, node: exp.Expr) -> Node:
     if node.args.get("is_string"):
         return literal(text, TEXT, text=shown(node))
     return number(text)
-
-
-def number(text: str) -> Node:
-    """The literal of a number as written, typed as DuckDB types it."""
-    if "e" in text.lower():
-        return literal(float(text), DOUBLE, text=text)
-    if "." in text:
-        value = Decimal(text)
-        scale = len(text.partition(".")[2])
-        digits = max(len(text.partition(".")[0]) + scale, scale + 1)
-        if digits > 38:
-            return literal(float(text), DOUBLE, text=text)
-        return literal(int(value.scaleb(scale)), decimal(digits, scale), text=text)
-    return whole(int(text), text)
-
-
-def whole(value: int, text: str) -> Node:
-    """The literal of a whole number. Raises: Refused beyond 64 bits."""
-    if -(2**31) <= value < 2**31:
-        return literal(value, INTEGER, text=text)
-    if -(2**63) <= value < 2**63:
-        return literal(value, BIGINT, text=text)
-    raise Refused(f"`{text}` is too large for a bigint", hint=f"write it as a double: {text}e0")
 
 
 def _negated(checker: Checker, node: exp.Expr) -> Node | None:
@@ -266,13 +242,10 @@ def _decimal_target(digits: list[int]) -> Type:
     return decimal(precision, scale)
 
 
-_COUNT = re.compile(r"\s*([+-]?\d+)\s*([A-Za-z]+)?\s*", re.ASCII)
-
-
 def _interval(checker: Checker, node: exp.Expr) -> Node | None:
     value, unit = node.this, node.args.get("unit")
     if isinstance(value, exp.Literal):
-        return literal(_span(value.name, unit.name if unit else ""), INTERVAL, text=shown(node))
+        return literal(span_of(value.name, unit.name if unit else ""), INTERVAL, text=shown(node))
     found = unit_named(unit.name) if unit is not None else None
     if found is None or found[0]:
         raise Refused(f"`{shown(node)}` is not supported", hint="months and years need a literal")
@@ -280,22 +253,6 @@ def _interval(checker: Checker, node: exp.Expr) -> Node | None:
     if inner is None:
         return None
     return Node(COUNTED[found[1]], INTERVAL, (convert(inner, BIGINT),), None, shown(node))
-
-
-def _span(text: str, unit: str) -> Span:
-    """The literal interval of a text such as `5`, with its unit, or `1 day 2 hours`."""
-    months = micros = at = 0
-    while at < len(text) or at == 0:
-        match = _COUNT.match(text, at)
-        found = unit_named((match[2] or unit) if match else "")
-        if match is None or found is None:
-            raise Refused(f"`{text} {unit}` is not an interval", hint="write `INTERVAL 5 MINUTES`")
-        months += int(match[1]) * found[0]
-        micros += int(match[1]) * found[1]
-        at = match.end()
-    if abs(months) > 3_000_000 or abs(micros) >= 2**62:
-        raise Refused(f"`{text} {unit}` is too long for an interval")
-    return Span(months, micros)
 
 
 def _add(checker: Checker, node: exp.Expr) -> Node | None:
