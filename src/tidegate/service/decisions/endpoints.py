@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Path
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,21 @@ from tidegate.service.state import State
 
 _PREFIX = b"/v1/decisions/"
 _LOOKUPS_MAX = 64  # running and waiting; each may read files
+
+
+class _Anything(Convertor[str]):
+    """The rest of a path, slashes and line ends among it: an id may hold either."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
 
 
 class RuleHit(msgspec.Struct, frozen=True):
@@ -50,7 +66,7 @@ def decision_routes(state: State) -> APIRouter:
     lookups = Lookups(state)
 
     @router.get(
-        "/v1/decisions/{event_id:path}",
+        "/v1/decisions/{event_id:anything}",
         summary="The decision on an event",
         responses=shown(Decision) | errors(404, 429, 503),
     )
