@@ -37,5 +37,5 @@ class Counters:
 
 def _count(totals: Counter[str], rows: pa.RecordBatch, column: str) -> None:
     if rows.num_rows:
-        for row in pc.value_counts(rows[column]).to_pylist():
-            totals[row["values"]] += row["counts"]
+        values, counts = pc.value_counts(rows[column]).flatten()
+        totals.update(dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)))

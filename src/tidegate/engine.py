@@ -269,7 +269,7 @@ class _Arrived:
 
 def _complete(arrived: _Arrived, new: npt.NDArray[np.bool_], program: Program) -> pa.RecordBatch:
     """The events that are no duplicates, with the columns that Tidegate adds."""
-    added = [
+    added: list[pa.Array[Any]] = [
         pa.array(arrived.ingest_times, pa.int64()).cast(pa.timestamp("us")),
         arrived.sources,
         pa.array(arrived.offsets, pa.int64()),
@@ -282,7 +282,7 @@ def _complete(arrived: _Arrived, new: npt.NDArray[np.bool_], program: Program) -
 
 def _duplicates(arrived: _Arrived, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:
     rows = pa.array(np.flatnonzero(seen >= 0), pa.int64())
-    columns = [
+    columns: list[pa.Array[Any]] = [
         pa.array(arrived.offsets, pa.int64()).take(rows),
         ids.take(rows),
         pa.array(seen, pa.int64()).take(rows),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
@@ -94,7 +95,9 @@ class Writer:
         with self._changed:
             held = [*self._writing, *self._pending]
         for outcome in reversed(held):
-            rows = outcome.decisions.filter(pc.equal(outcome.decisions["event_id"], event_id))
+            rows = outcome.decisions.filter(
+                pc.equal(outcome.decisions["event_id"], pa.scalar(event_id))
+            )
             if rows.num_rows:
                 return dict(rows.to_pylist()[0])
         return None

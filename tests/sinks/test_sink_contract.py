@@ -22,6 +22,7 @@ from sink_rows import (
     settings,
     window_rows,
 )
+from sink_servers import new_bucket, s3_server  # noqa: F401 - fixtures
 
 from tidegate.sinks.decided import DecidedFeed
 from tidegate.testing.sinks import Opener, RowsFeed, SinkContract

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from sink_rows import S3_ENVIRONMENT, S3_SECRETS, captured, opened, require_s3, settings
+from sink_servers import s3_server, unused_port  # noqa: F401 - fixtures
 
 from tidegate.clock import SystemClock
 from tidegate.errors import InputError, StorageFullError, UnreachableError

@@ -1,4 +1,4 @@
-"""A real S3 server for the tests of sinks."""
+"""A real S3 server for the tests of sinks: fixtures for the modules that import them."""
 
 from __future__ import annotations
 
