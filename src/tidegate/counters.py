@@ -37,5 +37,5 @@ class Counters:
 
 def _count(totals: Counter[str], rows: pa.RecordBatch, column: str) -> None:
     if rows.num_rows:
-        values, counts = pc.value_counts(rows[column]).flatten()
-        totals.update(dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)))
+        values, counts = (part.to_pylist() for part in pc.value_counts(rows[column]).flatten())
+        totals.update({str(v): int(n or 0) for v, n in zip(values, counts, strict=True)})

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
+
+
+def _schema(*fields: pa.Field[Any]) -> pa.Schema:
+    return pa.schema(list(fields))
+
 
 RULE_HIT = pa.struct(
     [
@@ -20,51 +26,43 @@ RULE_HIT = pa.struct(
     ]
 )
 
-DECISIONS = pa.schema(
-    [
-        pa.field("event_id", pa.string(), nullable=False),
-        pa.field("event_time", _TIME, nullable=False),
-        pa.field("action", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),
-        pa.field("rules", pa.list_(RULE_HIT), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
-        pa.field("log_offset", pa.int64(), nullable=False),
-        pa.field("decided_at", _TIME, nullable=False),
-    ]
+DECISIONS = _schema(
+    pa.field("event_id", pa.string(), nullable=False),
+    pa.field("event_time", _TIME, nullable=False),
+    pa.field("action", pa.string(), nullable=False),
+    pa.field("score", pa.float64()),
+    pa.field("rules", pa.list_(RULE_HIT), nullable=False),
+    pa.field("version", pa.string(), nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+    pa.field("decided_at", _TIME, nullable=False),
 )
 
-DEAD_LETTERS = pa.schema(
-    [
-        pa.field("log_offset", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("column", pa.string()),
-        pa.field("message", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("ingest_time", _TIME, nullable=False),
-        pa.field("record", pa.binary(), nullable=False),
-    ]
+DEAD_LETTERS = _schema(
+    pa.field("log_offset", pa.int64(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("column", pa.string()),
+    pa.field("message", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("ingest_time", _TIME, nullable=False),
+    pa.field("record", pa.binary(), nullable=False),
 )
 
-DUPLICATES = pa.schema(
-    [
-        pa.field("log_offset", pa.int64(), nullable=False),
-        pa.field("event_id", pa.string(), nullable=False),
-        pa.field("first_offset", pa.int64(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("ingest_time", _TIME, nullable=False),
-    ]
+DUPLICATES = _schema(
+    pa.field("log_offset", pa.int64(), nullable=False),
+    pa.field("event_id", pa.string(), nullable=False),
+    pa.field("first_offset", pa.int64(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("ingest_time", _TIME, nullable=False),
 )
 
-LATE_ROWS = pa.schema(
-    [
-        pa.field("window_query", pa.string(), nullable=False),
-        pa.field("event_id", pa.string(), nullable=False),
-        pa.field("event_time", _TIME, nullable=False),
-        pa.field("window_start", _TIME, nullable=False),
-        pa.field("window_end", _TIME, nullable=False),
-        pa.field("watermark", _TIME, nullable=False),
-        pa.field("log_offset", pa.int64(), nullable=False),
-    ]
+LATE_ROWS = _schema(
+    pa.field("window_query", pa.string(), nullable=False),
+    pa.field("event_id", pa.string(), nullable=False),
+    pa.field("event_time", _TIME, nullable=False),
+    pa.field("window_start", _TIME, nullable=False),
+    pa.field("window_end", _TIME, nullable=False),
+    pa.field("watermark", _TIME, nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
 )
 
 # Added to the rows of every window query, after the columns that the query selects.
