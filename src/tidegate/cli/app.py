@@ -131,7 +131,7 @@ def generate(
         float, typer.Option(min=0, max=1, help="Share of events sent twice.")
     ] = 0.0,
 ) -> None:
-    """Make events as a stream would bring them, to a server, a file or standard output."""
+    """Make events, for a server, a file or standard output."""
     from tidegate.cli.generate import Made, send
 
     made = Made(
@@ -151,10 +151,10 @@ def ingest(
     folder: Folder,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="NDJSON, JSON, CSV, Parquet, or gzip of them."),
+        typer.Argument(metavar="FILE", help="NDJSON, JSON, CSV, Parquet, or gzip of them."),
     ],
 ) -> None:
-    """Take the records of files; the project's running server decides on them, else this does."""
+    """Take the records of files, beside a running server or without one."""
     from tidegate.cli.progress import reading
 
     shop = _open(folder)
@@ -176,7 +176,10 @@ def query(
     format: FormatOption = None,  # noqa: A002 - named as on the command line
     output: Output = None,
 ) -> None:
-    """Ask the tables: events, decisions, dead_letters, duplicates, late_rows, window queries."""
+    """Ask the tables in DuckDB's SQL.
+
+    There are events, decisions, dead_letters, duplicates, late_rows, and one for each window query.
+    """
     from tidegate.cli.rows import write
 
     write(_open(folder).query(sql), format and format.value, output)
@@ -210,7 +213,7 @@ def reconcile(
 
 @letters.callback()
 def deadletters(folder: Folder, context: typer.Context) -> None:
-    """Input that could not become an event: count it by reason, `show` it, `resend` it."""
+    """Count, show or resend input that could not become an event."""
     context.obj = folder
     if context.invoked_subcommand is None:
         _summary(_open(folder))

@@ -234,7 +234,9 @@ def _expected(settings: SinkSettings, schema: Schema) -> str:
         return f"SELECT log_offset, {_quoted(schema.id)}::VARCHAR AS id FROM events"
     if settings.table == "decisions":
         actions = ", ".join(f"'{a}'" for a in settings.actions)
-        chosen = f" WHERE action IN ({actions})" if actions else ""
+        # Not the bare column: a condition that DuckDB hands on to Arrow fails on files in which
+        # another writer of Delta has kept text as views.
+        chosen = f" WHERE concat(action) IN ({actions})" if actions else ""
         return f"SELECT log_offset, event_id AS id FROM decisions{chosen}"
     return f"SELECT log_offset, NULL::VARCHAR AS id FROM {_quoted(settings.table)}"
 
