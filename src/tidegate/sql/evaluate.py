@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from operator import or_
 from typing import Any, TypeAlias
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from tidegate.schema import ColumnType, Kind
 from tidegate.sql.functions.arithmetic import within
+from tidegate.sql.functions.logic import balanced
 from tidegate.sql.functions.time import DAY
 from tidegate.sql.plan import Plan, staged
 from tidegate.sql.tree import COLUMN, Fault, Lowered, Node
@@ -23,6 +23,8 @@ Result: TypeAlias = "tuple[pa.Array[Any], Mapping[int, str]]"
 _NOTHING: Mapping[int, str] = {}
 # Stands in for the columns of a batch when none is read: a frame needs one to have rows.
 _ROWS = "#rows"
+# Whether any operation failed in a row, decisive or not.
+_SUSPECT = "#suspect"
 
 
 class Evaluation:
@@ -35,12 +37,13 @@ class Evaluation:
         plan = Plan(trees)
         lowered = [_outgoing(plan.lower(tree), tree, plan) for tree in trees]
         self._stages = plan.stages
-        self._faults = {i: low.faults for i, low in enumerate(lowered) if low.faults}
+        self._told = {
+            i: _told(low.faults).alias(f"e{i}") for i, low in enumerate(lowered) if low.faults
+        }
         self._select = [low.value.alias(f"v{i}") for i, low in enumerate(lowered)]
-        self._select += [
-            reduce(or_, [f.condition for f in faults]).alias(f"e{i}")
-            for i, faults in self._faults.items()
-        ]
+        origins = {id(f.origin): f.origin for low in lowered for f in low.faults}
+        if origins:
+            self._select.append(balanced(or_, list(origins.values())).alias(_SUSPECT))
 
     def run(self, batch: pa.RecordBatch) -> list[Result]:
         """Values and errors of each tree, in order."""
@@ -63,22 +66,22 @@ class Evaluation:
         return frame
 
     def _failed(self, frame: pl.DataFrame, values: pl.DataFrame) -> dict[int, Mapping[int, str]]:
-        failing = {i: values[f"e{i}"] for i in self._faults}
-        failing = {i: flags for i, flags in failing.items() if flags.any()}
-        if not failing:
+        if not self._told or not values[_SUSPECT].any():
             return {}
-        # Only now, and only for the rows concerned, is the sentence worked out.
-        return {i: self._sentences(i, flags, frame) for i, flags in failing.items()}
-
-    def _sentences(self, index: int, flags: pl.Series, frame: pl.DataFrame) -> Mapping[int, str]:
-        rows = flags.arg_true()
-        told = pl.coalesce([_told(fault) for fault in self._faults[index]]).alias("told")
-        sentences = _computed(frame[rows], self._stages, [told])["told"]
-        return dict(zip(rows.to_list(), sentences.to_list(), strict=True))
+        # Only now, and only for the rows concerned, is it worked out what counts and why.
+        rows = values[_SUSPECT].arg_true()
+        sentences = _computed(frame[rows], self._stages, list(self._told.values()))
+        numbers = rows.to_list()
+        return {i: _sentences(numbers, sentences[f"e{i}"]) for i in self._told}
 
 
-def _told(fault: Fault) -> pl.Expr:
-    return pl.when(fault.condition).then(pl.lit(fault.sentence))
+def _sentences(rows: Sequence[int], told: pl.Series) -> Mapping[int, str]:
+    return {row: text for row, text in zip(rows, told.to_list(), strict=True) if text is not None}
+
+
+def _told(faults: Sequence[Fault]) -> pl.Expr:
+    """The sentence of the first fault that holds, null where none does."""
+    return pl.coalesce([pl.when(f.condition).then(pl.lit(f.sentence)) for f in faults])
 
 
 def _computed(
@@ -107,7 +110,8 @@ def _outgoing_decimal(lowered: Lowered, tree: Node) -> Lowered:
     faults = lowered.faults
     if tree.type.precision > DIGITS_INT64:
         sentence = f"more than {DIGITS_INT64} digits in `{tree.text}`"
-        faults = (*faults, Fault(~fits.fill_null(value=True), sentence))
+        beyond = ~fits.fill_null(value=True)
+        faults = (*faults, Fault(beyond, sentence, beyond))
     value = pl.when(fits).then(lowered.value).cast(pl.Decimal(38, 0))
     return Lowered(value, lowered.level, faults)
 

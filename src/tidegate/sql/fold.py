@@ -30,7 +30,7 @@ def folded(node: Node) -> Node:
 
 
 def _failing(node: Node, sentence: str) -> Node:
-    fault = Fault(pl.lit(value=True), sentence)
+    fault = Fault(pl.lit(value=True), sentence, pl.lit(value=True))
     value = pl.lit(None, dtype=node.type.physical)
     by = Operation("failing", control=lambda _, __: Lowered(value, 0, (fault,), cheap=True))
     return Node(by, node.type, (), None, node.text)

@@ -54,7 +54,7 @@ def _negated(checker: Checker, node: exp.Expr) -> Node | None:
         positive = number(text)
         assert isinstance(positive.value, int | float)  # noqa: S101 - a number's literal
         return literal(-positive.value, positive.type, text=f"-{text}")
-    return checker.call("negate", [inner], node)
+    return checker.call("unary -", [inner], node)
 
 
 def _boolean(_: Checker, node: exp.Expr) -> Node:

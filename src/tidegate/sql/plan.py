@@ -71,7 +71,8 @@ class Plan:
         if operation.fault is None:
             return replace(result, loose=result.loose or not operation.once)
         result = self.share(result)
-        fault = Fault(_failed(node, args, result), f"{operation.fault} in `{node.text}`")
+        failed = _failed(node, args, result)
+        fault = Fault(failed, f"{operation.fault} in `{node.text}`", failed)
         return replace(result, faults=(*result.faults, fault))
 
 
@@ -106,7 +107,7 @@ def null_where(value: pl.Expr, faults: Sequence[Fault]) -> pl.Expr:
 
 def narrowed(faults: Iterable[Fault], condition: pl.Expr) -> tuple[Fault, ...]:
     """The faults, only in rows where the condition (never null) holds."""
-    return tuple(Fault(f.condition & condition, f.sentence) for f in faults)
+    return tuple(Fault(f.condition & condition, f.sentence, f.origin) for f in faults)
 
 
 def _count_uses(trees: Iterable[Node]) -> Counter[Node]:

@@ -35,10 +35,15 @@ Constant = bool | int | float | str | Span | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fault:
-    """The rows (`condition`, never null) of which `sentence` tells what went wrong."""
+    """The rows (`condition`, never null) of which `sentence` tells what went wrong.
+
+    `origin` are the rows in which the operation itself fails, whether or not that decides anything:
+    one cheap look at it tells most often that there is nothing to tell.
+    """
 
     condition: pl.Expr
     sentence: str
+    origin: pl.Expr
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,5 +261,5 @@ OPERATORS = (
     Function("/", "number / number", _doubles(DIV_DOUBLE)),
     Function("//", "number // number", first_of(_whole(DIVIDE_WHOLE), _doubles(DIVIDE_DOUBLE))),
     Function("%", "number % number", MODULO),
-    Function("negate", "- number", _sign),
+    Function("unary -", "- number", _sign),
 )

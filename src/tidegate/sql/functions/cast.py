@@ -13,7 +13,7 @@ from tidegate.sql.functions.arithmetic import divided, held, within
 from tidegate.sql.functions.time import DAY, HOUR, MINUTE, SECOND, floor_days
 from tidegate.sql.functions.time import PARTS as TIME_PARTS
 from tidegate.sql.tree import Node, Operation, literal
-from tidegate.sql.types import BIGINT, NULL, Name, Type
+from tidegate.sql.types import BIGINT, NULL, Name, Type, as_decimal
 
 Convert = Callable[[pl.Expr, Type, Type], pl.Expr]
 
@@ -30,7 +30,16 @@ def cast(node: Node, target: Type, *, text: str = "", fails: bool = True) -> Nod
     found = _PHYSICAL if node.type == NULL else _CONVERSIONS.get((node.type.name, target.name))
     if found is None:
         return None
-    return Node(found[0] if fails else found[1], target, (node,), None, text or node.text)
+    operation = found[0] if fails and not _widens(node.type, target) else found[1]
+    return Node(operation, target, (node,), None, text or node.text)
+
+
+def _widens(from_: Type, to: Type) -> bool:
+    """Whether every value fits the decimal type, so that nothing can fail."""
+    if to.name is not Name.DECIMAL or from_.name not in (*_WHOLES, Name.DECIMAL):
+        return False
+    given = as_decimal(from_)
+    return to.scale >= given.scale and to.precision - to.scale >= given.precision - given.scale
 
 
 def _op(name: str, convert: Convert, *, fails: bool = False) -> tuple[Operation, Operation]:

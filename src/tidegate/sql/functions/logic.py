@@ -71,7 +71,7 @@ def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Op
         for arg in (a for a in args if a.faults):
             # A part with a fault is null itself, so only the others can decide.
             decided = [_is(o.value, decides) for o in args if o is not arg]
-            faults += narrowed(arg.faults, ~reduce(or_, decided, pl.lit(value=False)))
+            faults += narrowed(arg.faults, ~balanced(or_, decided))
         return _unless(whole, tuple(faults))
 
     return Operation("or" if decides else "and", control=control, once=True)
