@@ -1,0 +1,1 @@
+"""Measurements of Tidegate beside plain yardsticks: `python -m benchmarks [names…]`."""

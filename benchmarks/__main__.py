@@ -1,0 +1,113 @@
+"""Run benchmarks and write docs/benchmarks.md: `python -m benchmarks [names…] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks import eventlog, ingest, sql, windows
+from benchmarks.corpus import DATA
+from benchmarks.process import ROOT
+from benchmarks.result import Report, Result, markdown
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+TITLES = (
+    (
+        "ingest",
+        "From the wire to the tables",
+        (
+            "Store events (examples/store as it is shipped: five rules, two window queries, three "
+            "sinks), 427 bytes each, one in ten without a store, in a file of 1,000,000 lines. The "
+            "clock runs from the first byte read until all is in the tables."
+        ),
+    ),
+    ("eventlog", "Event log", "Each append is durable when it returns."),
+    (
+        "sql",
+        "Rules in SQL",
+        (
+            "50 conditions of three terms on store events, beside the same conditions written by "
+            "hand in Polars and given to DuckDB as one SELECT."
+        ),
+    ),
+    (
+        "windows",
+        "Window queries",
+        (
+            "The Stream Analytics query of examples/store, beside a GROUP BY in DuckDB over the "
+            "same rows in memory."
+        ),
+    ),
+)
+
+
+def benchmarks(
+    *, quick: bool, rounds: int, tenfold: bool
+) -> dict[str, Callable[[], Iterator[Result]]]:
+    """Each benchmark by name, at full size or just large enough to see that it works."""
+    size = ingest.Size(rounds=rounds, tenfold=tenfold)
+    if quick:
+        size = ingest.Size(events=20_000, rounds=1, single_seconds=1.0, tenfold=False)
+    return {
+        "ingest": lambda: ingest.measure(size),
+        "eventlog": lambda: eventlog.measure(seconds=0.3 if quick else 3.0, rounds=size.rounds),
+        "sql": lambda: sql.measure(events=2_000 if quick else 100_000, rounds=size.rounds),
+        "windows": lambda: windows.measure(
+            events=20_000 if quick else 1_000_000, rounds=size.rounds
+        ),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    asked = _asked(arguments)
+    known = benchmarks(quick=asked.quick, rounds=asked.rounds, tenfold=asked.tenfold)
+    path = DATA / ("quick.json" if asked.quick else "results.json")
+    report = Report.load(path, cores=os.cpu_count() or 1)
+    for name in asked.names or known:
+        print(f"== {name}", flush=True)
+        found = []
+        for result in known[name]():
+            found.append(result)
+            print(f"{result.name}: {_line(result)}", flush=True)
+        report = report.with_results(found, replaced=name)
+        report.save(path)
+    if not asked.quick:
+        write_page(report, PAGE)
+    return 0
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page of a report; the same report gives the same page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(markdown(report, titles=TITLES))
+
+
+def _asked(arguments: Sequence[str]) -> argparse.Namespace:
+    names = [name for name, _, _ in TITLES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"some of {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="small, one round, no page")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
+    parser.add_argument(
+        "--no-tenfold",
+        dest="tenfold",
+        action="store_false",
+        help="leave out the file ten times as large",
+    )
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.names) - set(names):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    return asked
+
+
+def _line(result: Result) -> str:
+    ratio = "" if result.ratio is None else f", {result.ratio:.3g} of {result.peer}"
+    held = {None: "", True: " (holds)", False: " (MISSED)"}[result.holds]
+    return f"{result.value:,.4g} {result.unit}{ratio}{held}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
