@@ -23,7 +23,7 @@ ORDER = [
     ["sinks"],
     ["warehouse"],
     ["snapshots", "datafolder", "lookup", "counters"],
-    ["door", "writer", "keeper", "deliveries"],
+    ["door", "writer", "keeper", "deliveries", "recovery"],
     ["reconcile"],
     ["pipeline"],
     ["ingest", "sources"],

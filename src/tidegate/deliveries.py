@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.clock import Clock
 from tidegate.errors import InputError
 from tidegate.eventlog.contract import EventLog
 from tidegate.outcome import events_schema
@@ -15,9 +17,13 @@ from tidegate.project.sinks import Sink as SinkSettings
 from tidegate.sinks.capture import CaptureFeed
 from tidegate.sinks.contract import Feed, Sink
 from tidegate.sinks.decided import DecidedFeed
-from tidegate.sinks.objects import Objects
+from tidegate.sinks.ledger import Ledger
+from tidegate.sinks.objects import Objects, pace_of
+from tidegate.sinks.runner import SinkRunner
 
 Tables = Callable[[str], Feed]
+
+_CONSUMER = "sink "  # before a sink's name, where the log lists who needs it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,3 +92,35 @@ def _columns(program: Program, settings: SinkSettings) -> Sequence[str]:
             return [*events, *(f"tidegate_{n}" if n in events else n for n in added)]
         case name:
             return program.window_schemas()[name].names
+
+
+def make_runners(
+    sinks: Mapping[str, Delivering], *, tables: Tables, log: EventLog, ledger: Ledger, clock: Clock
+) -> list[SinkRunner]:
+    """A runner for each sink, not started yet; the log keeps what the sinks that read it need."""
+    for consumer in log.positions():
+        if consumer.startswith(_CONSUMER) and consumer.removeprefix(_CONSUMER) not in sinks:
+            log.forget(consumer)  # a sink that was taken away holds nothing back
+    return [_runner(n, d, tables, log, ledger, clock) for n, d in sinks.items()]
+
+
+def _runner(
+    name: str, delivering: Delivering, tables: Tables, log: EventLog, ledger: Ledger, clock: Clock
+) -> SinkRunner:
+    def delivered(offset: int) -> None:
+        if delivering.reads_log:
+            log.set_position(_CONSUMER + name, offset)
+
+    start = log.first_offset if delivering.reads_log else 0
+    delivered(start)
+    return SinkRunner(
+        name,
+        sink=delivering.sink,
+        feed=feed_of(delivering, tables, log),
+        ledger=ledger,
+        pace=pace_of(delivering.settings),
+        clock=clock,
+        random=random.random,
+        start=start,
+        delivered=delivered,
+    )

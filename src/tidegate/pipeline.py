@@ -12,7 +12,6 @@ own. An event is acknowledged once it is in the log; nothing else is waited for.
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Mapping
@@ -25,20 +24,17 @@ import structlog
 from tidegate.clock import Clock, SystemClock
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
-from tidegate.deliveries import Delivering, check_outputs, feed_of, open_sinks
+from tidegate.deliveries import check_outputs, make_runners, open_sinks
 from tidegate.door import Door, Tail
-from tidegate.engine import Engine, VersionRecord, Work, control
-from tidegate.errors import DamageError, StorageFullError, TidegateError
+from tidegate.engine import VersionRecord, Work, control
+from tidegate.errors import StorageFullError
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
-from tidegate.events.dedupe import Dedupe
 from tidegate.keeper import Keeper
-from tidegate.lookup import LoggedIds
 from tidegate.program import Program
 from tidegate.project.project import Project
+from tidegate.recovery import recover, refuse_another_horizon
 from tidegate.sinks.ledger import Ledger
-from tidegate.sinks.objects import pace_of
-from tidegate.sinks.runner import SinkRunner
 from tidegate.snapshots import Snapshots
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
@@ -88,10 +84,26 @@ class Pipeline:
         where it must be read; ProjectError or InputError if the tables do not fit the project.
         """
         self.folder.lock(purpose=purpose)
+        try:
+            self._open()
+        except BaseException:
+            self._stopping.set()
+            self.folder.unlock()
+            raise
+        return self
+
+    def _open(self) -> None:
         self.log = SqliteLog.open(self.folder.log)
         self.warehouse = self._warehouse()
         self.snapshots = Snapshots(self.folder.snapshots)
-        self.engine = self._restore()
+        self.engine = recover(
+            self.program,
+            folder=self.folder,
+            log=self.log,
+            snapshots=self.snapshots,
+            position=self.warehouse.position,
+            clock=self.clock,
+        )
         self.tail = Tail(bytes_max=TAIL_BYTES_MAX)
         service, warehouse = self.project.service, self.project.warehouse
         self.door = Door(
@@ -110,7 +122,14 @@ class Pipeline:
             written=self._written,
             failed=self._fail,
         )
-        self.sinks = self._sinks()
+        self.ledger = Ledger(self.folder.ledger)
+        self.sinks = make_runners(
+            open_sinks(self.program, folder=self.folder.root, environment=self._environment),
+            tables=self.warehouse.feed,
+            log=self.log,
+            ledger=self.ledger,
+            clock=self.clock,
+        )
         self.keeper = Keeper(
             self.project,
             log=self.log,
@@ -122,13 +141,13 @@ class Pipeline:
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
         self._thread.start()
         self._begin()
-        return self
 
     def _begin(self) -> None:
         """Once all that the log holds is decided, decide as the project now says."""
         if self.log.next_offset == 0:
             self._publish()
         self.catch_up()
+        refuse_another_horizon(self.engine.program, self.program)
         if self.engine.program.version != self.program.version:
             self._publish()
             self.catch_up()
@@ -259,7 +278,7 @@ class Pipeline:
         for sink in self.sinks:
             sink.wake(self.warehouse.position)
 
-    # -- restoring -------------------------------------------------------------------------------
+    # -- the tables -------------------------------------------------------------------------------
 
     def _warehouse(self) -> Warehouse:
         settings = self.project.warehouse
@@ -274,60 +293,3 @@ class Pipeline:
         for repair in warehouse.repairs:
             _log.warning("tables_repaired", what=repair)
         return warehouse
-
-    def _restore(self) -> Engine:
-        """The engine at its newest snapshot that the tables have reached."""
-        for state in self.snapshots.load(offset_max=self.warehouse.position):
-            try:
-                program = Program.of(state.files)
-                engine = Engine(program, self._dedupe(program, state.dedupe), clock=self.clock)
-                engine.restore(state)
-            except TidegateError as error:
-                _log.error("snapshot_unusable", offset=state.offset, reason=str(error))
-                continue
-            return engine
-        if self.log.first_offset > 0:
-            raise DamageError(
-                f"nothing to begin from: the tables hold what lies below "
-                f"{self.warehouse.position}, no snapshot before that can be used, and the log "
-                f"begins at {self.log.first_offset}",
-                offset=self.warehouse.position,
-            )
-        return Engine(self.program, self._dedupe(self.program, None), clock=self.clock)
-
-    def _sinks(self) -> list[SinkRunner]:
-        self.ledger = Ledger(self.folder.ledger)
-        opened = open_sinks(self.program, folder=self.folder.root, environment=self._environment)
-        for consumer in self.log.positions():
-            if consumer.startswith("sink ") and consumer.removeprefix("sink ") not in opened:
-                self.log.forget(consumer)  # a sink that was taken away holds nothing back
-        return [self._runner(name, delivering) for name, delivering in opened.items()]
-
-    def _runner(self, name: str, delivering: Delivering) -> SinkRunner:
-        consumer = f"sink {name}"
-        if delivering.reads_log:
-            self.log.set_position(consumer, 0)
-        return SinkRunner(
-            name,
-            sink=delivering.sink,
-            feed=feed_of(delivering, self.warehouse.feed, self.log),
-            ledger=self.ledger,
-            pace=pace_of(delivering.settings),
-            clock=self.clock,
-            random=random.random,
-            start=self.log.first_offset if delivering.reads_log else 0,
-            delivered=(lambda offset: self.log.set_position(consumer, offset))
-            if delivering.reads_log
-            else (lambda _offset: None),
-        )
-
-    def _dedupe(self, program: Program, snapshot: bytes | None) -> Dedupe:
-        horizon = program.project.stream.dedupe_horizon_us
-        folder, key, ids = (
-            self.folder.dedupe,
-            self.folder.key(),
-            LoggedIds(self.log, self.program.schema),
-        )
-        if snapshot is None:
-            return Dedupe.open(folder, horizon=horizon, key=key, lookup=ids)
-        return Dedupe.restore(snapshot, folder, horizon=horizon, key=key, lookup=ids)
