@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all tests that only talk to it."""
     running = launch(
         tmp_path_factory.mktemp("shop"),
-        settings='producer_endpoint = true\nrequest_timeout = "3 seconds"\n',
+        settings='producer_endpoint = true\nrequest_timeout = "2 seconds"\n',
     )
     yield running
     end(running)

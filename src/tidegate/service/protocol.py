@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
         self._has_begun = False
         self._is_refused = False
         self._received = 0
+        self._running: RequestResponseCycle | None = None
 
     # -- what the parser tells -------------------------------------------------------------------
 
@@ -56,6 +57,24 @@ class Connection(HttpToolsProtocol):
         """A sender has come."""
         super().connection_made(transport)
         self._since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The sender is gone: nobody waits for the request that is being answered."""
+        super().connection_lost(exc)
+        # The library tells only the newest of several pipelined requests.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it
+        """The sender says no more, but may still listen; True while it has answers to come."""
+        if self._since is not None:
+            self.refuse(Refusal(400, "cut_off", "the request ended before it was whole"))
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        is_waiting = cycle is not None and not (cycle.response_complete or cycle.disconnected)
+        if cycle is not None and is_waiting:
+            cycle.keep_alive = False
+        return is_waiting
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -92,6 +111,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._since = None
         self._has_begun = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     # -- refusing --------------------------------------------------------------------------------
 

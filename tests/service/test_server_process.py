@@ -1,0 +1,209 @@
+"""The life of a server process: it binds, serves, is told to stop, fails; and its exit code."""
+
+import asyncio
+import json
+import signal
+import socket
+import time
+
+import httpx
+import pytest
+
+from tidegate.warehouse.query import query
+
+from .process import ServerProcess, Start, event, is_error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_ends_with_zero_and_all_it_took_is_in_the_tables(
+    start: Start, number: int
+) -> None:
+    server = start()
+    lines = b"\n".join(event(f"e{i}") for i in range(500))
+    with server.client() as client:
+        headers = {"content-type": "application/x-ndjson"}
+        assert client.post("/v1/events", content=lines, headers=headers).json()["accepted"] == 500
+        assert server.stop(number) == 0
+    [row] = query(server.data / "tables", "SELECT count(*) AS n FROM decisions").arrow().to_pylist()
+    assert row == {"n": 500}
+    assert "event=stopped" in server.errors
+    assert "Traceback" not in server.errors
+
+
+def head(length: int) -> bytes:
+    return b"POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % length
+
+
+def read(connection: socket.socket) -> httpx.Response:
+    """What the server says until it closes: one whole answer."""
+    said = b""
+    while part := connection.recv(65_536):
+        said += part
+    first, _, body = said.partition(b"\r\n\r\n")
+    lines = first.decode().split("\r\n")
+    headers = [(n, v.strip()) for n, _, v in (line.partition(":") for line in lines[1:])]
+    return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)
+
+
+def test_a_request_that_arrives_in_time_is_answered_though_the_server_stops(start: Start) -> None:
+    server = start()
+    record = event("late")
+    with server.connect() as connection:
+        connection.sendall(head(len(record)) + record[:10])
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        connection.sendall(record[10:])
+        answer = read(connection)
+    assert server.process.wait(20) == 0
+    assert answer.status_code in (202, 503)
+    kept = record in server.kept().values()
+    assert kept == (answer.status_code == 202)
+
+
+def test_told_to_stop_it_takes_no_connection_and_refuses_what_does_not_arrive(
+    start: Start,
+) -> None:
+    server = start()
+    with server.connect() as connection:
+        connection.sendall(head(100) + b"{")
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        answer = read(connection)
+    assert is_error(answer, 503, "shutting_down")
+    assert answer.headers["retry-after"]
+    assert server.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    server = start(before="import tidegate.pipeline as p; p.Pipeline.drain = lambda *_, **__: "
+                   "__import__('time').sleep(60)")  # fmt: skip
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.7)
+    begun = time.monotonic()
+    assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 5
+
+
+def test_a_taken_address_is_said_plainly(start: Start, server: ServerProcess) -> None:
+    other = start(port=server.address[1], is_awaited=False)
+    assert other.process.wait(20) == 1
+    assert f"cannot_listen address=127.0.0.1:{server.address[1]}" in other.errors
+    assert "Address already in use" in other.errors
+    assert "Traceback" not in other.errors
+
+
+def test_a_project_that_runs_already_is_said_plainly(start: Start, server: ServerProcess) -> None:
+    other = start(before=f"sys.argv[1] = {str(server.folder)!r}", is_awaited=False)
+    assert other.process.wait(20) == 1
+    assert "event=cannot_open" in other.errors
+    assert "in use by" in other.errors
+
+
+def test_a_failed_engine_is_answered_logged_and_ends_the_process(start: Start) -> None:
+    server = start(
+        before="""
+import time
+from tidegate.engine import Engine
+from tidegate.service.server import Server
+Server.on_tick, tick = None, Server.on_tick
+async def slow_tick(self, counter):  # so that there is time to ask
+    import asyncio
+    await asyncio.sleep(1)
+    return await tick(self, counter)
+Server.on_tick = slow_tick
+def fail(self, work):
+    if any(b"poison" in w.entry.records.payload for w in work):
+        raise RuntimeError("the engine is broken")
+    return process(self, work)
+process, Engine.process = Engine.process, fail
+"""
+    )
+    with server.client() as client:
+        assert client.post("/v1/events", content=event("poison")).status_code == 202
+        time.sleep(0.3)
+        answer = client.post("/v1/events", content=event("e2"))
+        assert is_error(answer, 503, "engine_failed")
+        assert answer.headers["retry-after"]
+        assert is_error(client.get("/healthz"), 503, "engine_failed")
+        assert is_error(client.get("/readyz"), 503, "engine_failed")
+    assert server.process.wait(20) == 1
+    assert "event=engine_failed" in server.errors
+
+
+FULL = """
+from tidegate.errors import StorageFullError
+from tidegate.eventlog.sqlite import SqliteLog
+def full(self, appends):
+    if any(b"full" in a.records.payload for a in appends):
+        raise StorageFullError("/secret/place/log.sqlite cannot be written: disk full")
+    return append_many(self, appends)
+append_many, SqliteLog.append_many = SqliteLog.append_many, full
+"""
+
+
+def test_a_full_disk_acknowledges_nothing_and_the_server_goes_on(start: Start) -> None:
+    server = start(before=FULL, settings="producer_endpoint = true\n")
+    with server.client() as client:
+        answer = client.post("/v1/events", content=event("full"))
+        assert is_error(answer, 507, "storage_full")
+        assert answer.headers["retry-after"]
+        assert "/secret" not in answer.text
+        assert client.post("/v1/events", content=event("fine")).status_code == 202
+    assert list(server.kept().values()) == [event("fine")]
+
+
+SLOW = """
+import time
+from tidegate.door import Door
+def commit(self, work):
+    time.sleep({seconds})
+    return quick(self, work)
+quick, Door.commit = Door.commit, commit
+"""
+
+
+def test_a_full_queue_holds_senders_back(start: Start) -> None:
+    server = start(before=SLOW.format(seconds=1))
+    body = event("e", note="x" * 60_000)
+
+    async def flood() -> list[httpx.Response]:
+        lines = b"\n".join([body] * 15)
+        headers = {"content-type": "text/plain"}
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            posts = [client.post("/v1/events", content=lines, headers=headers) for _ in range(8)]
+            return list(await asyncio.gather(*posts))
+
+    answers = asyncio.run(flood())
+    refused = [a for a in answers if a.status_code != 202]
+    assert refused
+    assert len(refused) < len(answers)
+    for answer in refused:
+        assert is_error(answer, 429, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+    assert len(server.kept()) == 15 * (len(answers) - len(refused))
+
+
+def test_a_commit_that_takes_too_long_is_given_up(start: Start) -> None:
+    server = start(before=SLOW.format(seconds=1), settings='request_timeout = "500 ms"\n')
+    with server.client() as client:
+        assert is_error(client.post("/v1/events", content=event("e")), 503, "commit_timeout")
+        time.sleep(1)
+        assert client.get("/healthz").status_code == 200
+    assert list(server.kept().values()) == [event("e")]
+
+
+def test_logs_are_lines_of_key_and_value_or_json(start: Start, server: ServerProcess) -> None:
+    for line in server.errors.splitlines():
+        assert line.startswith("timestamp=")
+    as_json = "import tidegate.service; plain = tidegate.service.serve\n"
+    as_json += "serve = lambda *a, **k: plain(*a, **k, json_logs=True)"
+    other = start(before=as_json, host="0.0.0.0")
+    assert other.stop() == 0
+    lines = [json.loads(line) for line in other.errors.splitlines() if line.startswith("{")]
+    # An address that others reach is warned of.
+    assert [line["event"] for line in lines] == ["open_to_others", "ready", "stopping", "stopped"]
+    assert "open_to_others" not in server.errors
