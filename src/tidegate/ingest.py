@@ -72,10 +72,17 @@ class Inside:
 
         Raises: what has stopped the engine, if it has.
         """
-        finished = self._pipeline.drain(timeout_seconds=timeout_seconds)
-        if self._pipeline.failure is not None:
-            raise self._pipeline.failure
-        return finished
+        target, deadline = self._pipeline.log.next_offset, time.monotonic() + timeout_seconds
+        reached = False
+        while not reached and (left := deadline - time.monotonic()) > 0:
+            # What is decided may be on its way to the writer, so the tables themselves are asked.
+            reached = (
+                self._pipeline.drain(timeout_seconds=left)
+                and self._pipeline.warehouse.position >= target
+            )
+            if self._pipeline.failure is not None:
+                raise self._pipeline.failure
+        return reached
 
 
 class Beside:

@@ -137,7 +137,7 @@ def test_an_object_that_nobody_delivered_is_seen(shop: Workspace) -> None:
 
 def test_an_object_that_is_damaged_is_told(shop: Workspace) -> None:
     sink_files(shop, "fraud-events")[4].write_bytes(b"{not json")
-    with pytest.raises(DamageError, match="fraud-events"):
+    with pytest.raises(DamageError, match="sink `fraud`"):
         shop.reconcile()
 
 

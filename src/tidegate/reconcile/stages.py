@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from tidegate.errors import DamageError
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.ids import IdReader
 from tidegate.project.sinks import Sink as SinkSettings
@@ -154,7 +155,7 @@ class Reconciler:
         wanted, held = Side(), Side()
         if end > first:
             wanted = self._keys(_expected(state.settings, self._schema), first, end)
-            for found in state.sink.delivered():
+            for found in _delivered(state):
                 offsets = _offsets(found["log_offset"])
                 inside = (offsets >= first) & (offsets < end)
                 held.add(offsets[inside], _series(found["event_id"].filter(pa.array(inside))))
@@ -226,6 +227,15 @@ class _Arrivals:
         at = np.searchsorted(np.array(self._firsts), offsets, side="right") - 1
         times = np.array(self._times, dtype=np.int64)[np.maximum(at, 0)]
         return times - times % HOUR
+
+
+def _delivered(state: SinkState) -> Iterator[pa.Table]:
+    """What the sink holds. Raises: DamageError where a file holds something else."""
+    try:
+        yield from state.sink.delivered()
+    except (ValueError, LookupError, TypeError, EOFError, AttributeError) as error:
+        message = f"sink `{state.name}` holds a file that is not as it was written: {error}"
+        raise DamageError(message) from error
 
 
 def _expected(settings: SinkSettings, schema: Schema) -> str:

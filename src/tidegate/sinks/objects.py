@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tidegate.errors import DamageError, InputError
+from tidegate.errors import InputError
 from tidegate.project.sinks import ObjectsSink as ObjectsSettings
 from tidegate.sinks.capture import CaptureLayout
 from tidegate.sinks.contract import Delivery
@@ -81,19 +81,12 @@ class Objects:
     def delivered(self) -> Iterator[pa.Table]:
         """Tables of `event_id` and `log_offset`, one for each file that the store holds.
 
-        Files that are not named like this sink's are left alone. Raises: as the store; DamageError
-        for a file that is named like them and does not hold what they hold.
+        Files that are not named like this sink's are left alone. Raises: as the store.
         """
         keys = self._store.keys(self._layout.folder)
         mine = [key for key in keys if self._layout.pattern.fullmatch(key)]
         for key, content in self._store.get(mine):
-            yield self._read(key, content)
-
-    def _read(self, key: str, content: bytes) -> pa.Table:
-        try:
-            return self._layout.read(key, content)
-        except (ValueError, LookupError, TypeError, EOFError, AttributeError) as error:
-            raise DamageError(f"`{key}` does not hold what this sink writes: {error}") from error
+            yield self._layout.read(key, content)
 
     def close(self) -> None:
         """Release connections; closing twice is fine."""
