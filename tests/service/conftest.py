@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .process import ServerProcess, Start, end, launch
+from .process import FAULTS, ServerProcess, Start, end, launch
 
 
 @pytest.fixture
@@ -33,6 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         tmp_path_factory.mktemp("shop"),
         settings='producer_endpoint = true\nrequest_timeout = "2 seconds"\n',
     )
+    yield running
+    end(running)
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that fails on records that ask for it, and without the producer."""
+    settings = 'request_timeout = "1 second"\n'
+    running = launch(tmp_path_factory.mktemp("faulty"), settings=settings, before=FAULTS)
     yield running
     end(running)
 

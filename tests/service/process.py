@@ -53,6 +53,30 @@ sys.exit(serve(load(Path(sys.argv[1])), host={host!r}, port={port}, on_ready=pri
 """
 
 
+# A server that fails on records that ask for it.
+FAULTS = """
+import time
+import tidegate.service.events.endpoint as endpoint
+from tidegate.door import Door
+from tidegate.errors import StorageFullError
+
+def commit(self, work):
+    if any(b"slow" in w.entry.records.payload for w in work):
+        time.sleep(1.5)
+    if any(b"full" in w.entry.records.payload for w in work):
+        raise StorageFullError("/secret/place/log.sqlite cannot be written: disk full")
+    return sound(self, work)
+
+def split_body(body, **how):
+    if b"secret" in body:
+        raise ValueError(f"cannot split {body!r}")
+    return split(body, **how)
+
+sound, Door.commit = Door.commit, commit
+split, endpoint.split_body = endpoint.split_body, split_body
+"""
+
+
 @dataclass
 class ServerProcess:
     """`tidegate run`, so to speak: the process, where it listens and what it has."""

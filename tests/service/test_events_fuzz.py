@@ -80,7 +80,7 @@ def test_whatever_is_sent_is_kept_as_it_came_or_refused(server: ServerProcess) -
 
     with server.client() as client:
 
-        @settings(max_examples=250)
+        @settings(max_examples=150)
         @given(body=BODIES, headers=HEADERS, is_packed=st.booleans())
         def send(body: bytes, headers: dict[str, str], is_packed: bool) -> None:
             if headers.get("content-encoding") and is_packed:

@@ -10,7 +10,7 @@ import pytest
 
 from tidegate.service.producer.endpoints import Seeds
 
-from .process import ServerProcess, Start, is_error
+from .process import ServerProcess, is_error
 
 PATH = "/store-events-producer-fn"
 
@@ -93,9 +93,8 @@ def test_the_printed_loop_works(server: ServerProcess) -> None:
     assert len(server.kept()) == before + 90
 
 
-def test_it_is_not_there_unless_it_is_asked_for(start: Start) -> None:
-    server = start()
-    with server.client() as client:
+def test_it_is_not_there_unless_it_is_asked_for(faulty: ServerProcess) -> None:
+    with faulty.client() as client:
         assert is_error(client.get(PATH), 404, "not_found")
 
 
