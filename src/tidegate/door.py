@@ -116,6 +116,7 @@ class Door:
         self._bytes = self._records = 0
         self._changed = threading.Condition()
         self._closing = False
+        self.next_offset = log.next_offset  # after what this process appended last
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
 
     def open(self) -> None:
@@ -162,22 +163,25 @@ class Door:
             self._thread.join()
 
     def decode(self, records: Records, *, source: str) -> Work:
-        """An entry to be, decoded; for callers who decode in threads of their own."""
+        """An entry to be, decoded and made ready for the log; callers may use many threads."""
         now = self._clock.now()
         decoded = self._program.intake.admit(records, ingest_time=now)
         entry = Entry(-1, EntryKind.EVENTS, source, now, records)
-        return Work(entry, decoded, self._program.version)
+        prepared = self._log.prepare(Append(records, source, now))
+        return Work(entry, decoded, self._program.version, prepared)
 
     def commit(self, work: Sequence[Work]) -> list[int]:
         """Append decoded entries in one commit, hand them to the tail, and return their offsets."""
-        appends = [Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work]
-        offsets = self._log.append_many(appends)
-        self._tail.push(
-            [
-                replace(w, entry=replace(w.entry, first_offset=offset))
-                for w, offset in zip(work, offsets, strict=True)
-            ]
-        )
+        entries = [
+            w.prepared or Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work
+        ]
+        offsets = self._log.append_many(entries)
+        placed = [
+            replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
+            for w, offset in zip(work, offsets, strict=True)
+        ]
+        self.next_offset = placed[-1].entry.next_offset
+        self._tail.push(placed)
         return offsets
 
     def _run(self) -> None:

@@ -20,7 +20,7 @@ import structlog
 from tidegate.clock import Clock
 from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError, ProjectError
-from tidegate.eventlog.contract import Entry, EntryKind
+from tidegate.eventlog.contract import Entry, EntryKind, Prepared
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
 from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome, events_schema
@@ -76,6 +76,7 @@ class Work:
     entry: Entry
     decoded: Decoded | None = None
     version: str = ""
+    prepared: Prepared | None = None  # the entry as the log will take it, while it is not there
 
 
 class Engine:

@@ -198,8 +198,8 @@ class Pipeline:
 
     @property
     def backlog(self) -> int:
-        """Records in the log that are not yet decided."""
-        return self.log.next_offset - self.engine.offset
+        """Records in the log that are not yet decided, as far as this process knows."""
+        return max(0, self.door.next_offset - self.engine.offset)
 
     def catch_up(self, *, timeout_seconds: float | None = None) -> bool:
         """Wait until all that the log holds now is decided; False when the time runs out.

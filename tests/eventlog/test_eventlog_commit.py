@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,8 @@ from tidegate.records import Records
 
 
 def call(name: str = "x", *, size: int = 1) -> Call:
-    return Call([pack(Append(Records.of([name.encode() * size]), name, 0))])
+    noise = random.Random(name).randbytes(size)  # it must not shrink when compressed
+    return Call([pack(Append(Records.of([noise]), name, 0))])
 
 
 class Held:

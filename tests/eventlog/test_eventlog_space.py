@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from tidegate.errors import DamageError
 from tidegate.eventlog import SqliteLog
 from tidegate.testing.eventlog import add, described, read_all
 
+_NOISE = random.Random(1).randbytes(200_000)  # it must not shrink when compressed
 _MB = 1 << 20
 
 
@@ -43,7 +45,7 @@ def _small_wal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_wal_stays_small_under_steady_load(path: Path) -> None:
     with SqliteLog.open(path) as log:
         for i in range(200):
-            add(log, bytes(100_000), b"%d" % i)
+            add(log, _NOISE[:100_000], b"%d" % i)
             log.read(2 * i)
         assert wal_bytes(path) < 3 * _MB
         assert len(read_all(log)) == 200
@@ -56,14 +58,14 @@ def test_a_reader_that_holds_the_wal_back_delays_appends_but_fails_none(path: Pa
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM entries").fetchone()
         for _ in range(60):
-            add(log, bytes(100_000))
+            add(log, _NOISE[:100_000])
         assert wal_bytes(path) > 4 * _MB
         reader.execute("COMMIT")
         for _ in range(30):
-            add(log, bytes(100_000))
+            add(log, _NOISE[:100_000])
         size = wal_bytes(path)
         for _ in range(60):
-            add(log, bytes(100_000))
+            add(log, _NOISE[:100_000])
         assert wal_bytes(path) <= size
 
 
@@ -72,7 +74,7 @@ def test_the_wal_is_folded_away_when_writes_pause(
 ) -> None:
     monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
     with SqliteLog.open(path) as log:
-        add(log, bytes(100_000))
+        add(log, _NOISE[:100_000])
         assert wait_until(lambda: wal_bytes(path) == 0)
         add(log, b"again")
         assert wait_until(lambda: wal_bytes(path) == 0)
@@ -90,7 +92,7 @@ def test_trimmed_space_is_used_again(path: Path) -> None:
     with SqliteLog.open(path) as log:
         for round_ in range(12):
             for _ in range(20):
-                add(log, bytes(200_000), ingest_time=round_)
+                add(log, _NOISE, ingest_time=round_)
             log.set_position("engine", log.next_offset)
             log.trim(before_time=round_)  # keeps the last round
             log._tidy(), log._tidy()
@@ -102,7 +104,7 @@ def test_trimmed_space_is_used_again(path: Path) -> None:
 def test_a_file_mostly_free_shrinks(path: Path) -> None:
     with SqliteLog.open(path) as log:
         for i in range(300):
-            add(log, bytes(200_000), ingest_time=i)
+            add(log, _NOISE, ingest_time=i)
         kept = [described(e) for e in log.read(290)]
         log.set_position("engine", 300)
         assert log.trim(before_time=290) == 290

@@ -69,6 +69,12 @@ class Append:
     kind: EntryKind = EntryKind.EVENTS
 
 
+class Prepared:
+    """An entry made ready by `EventLog.prepare`, for that log alone."""
+
+    __slots__ = ()
+
+
 class EventLog(Protocol):
     """An append-only sequence of records; see the module for words and promises."""
 
@@ -95,7 +101,13 @@ class EventLog(Protocol):
         kept the log too long; DamageError if the end of the log cannot be trusted.
         """
 
-    def append_many(self, entries: Sequence[Append]) -> list[int]:
+    def prepare(self, entry: Append) -> Prepared:
+        """Do what an append can do beforehand, in any thread: check, compress, sum.
+
+        Raises: ValueError as `append`.
+        """
+
+    def append_many(self, entries: Sequence[Append | Prepared]) -> list[int]:
         """Write several entries in one commit and return the first offset of each.
 
         They become durable together or not at all. Raises: as `append`.

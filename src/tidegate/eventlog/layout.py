@@ -33,6 +33,7 @@ CREATE TABLE entries (
     source       TEXT    NOT NULL,
     ingest_time  INTEGER NOT NULL,
     bounds       BLOB    NOT NULL,
+    size         INTEGER NOT NULL,
     payload      BLOB    NOT NULL,
     checksum     INTEGER NOT NULL
 );

@@ -1,36 +1,48 @@
-"""Entries as rows of the log's table and back, under a checksum of every field."""
+"""Entries as rows of the log's table and back, under a checksum of every field.
+
+Payloads are compressed, where that makes them smaller: JSON shrinks to a fifth or less, and writing
+less to the disk saves more time than compressing takes. What is read back is what came, byte for
+byte.
+"""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from tidegate.errors import DamageError
-from tidegate.eventlog.contract import Append, Entry, EntryKind
+from tidegate.eventlog.contract import Append, Entry, EntryKind, Prepared
 from tidegate.records import Bounds, Records
 
 # A blob of SQLite holds at most 1 GB; far below it, one entry should never fill the memory.
 PAYLOAD_BYTES_MAX = 256 << 20
 
-Row = tuple[int, int, str, str, int, bytes, bytes, int]
+# Shorter payloads (a request or two) hardly shrink, and latency counts there.
+_COMPRESSED_FROM_BYTES = 4096
+_CODEC: Literal["zstd"] = "zstd"
 
-_HEAD = struct.Struct("<qqqqqq")
+Row = tuple[int, int, str, str, int, bytes, int, bytes, int]
+
+_HEAD = struct.Struct("<qqqqqqq")
 _PLACED = struct.Struct("<qI")
 _INT64_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """An entry ready to be written, all but its offset."""
+class Packed(Prepared):
+    """An entry ready to be written, all but its offset; `size` is that of the plain payload."""
 
     count: int
     kind: str
     source: str
     ingest_time: int
     bounds: bytes
+    size: int
     payload: bytes
     checksum: int
 
@@ -38,7 +50,7 @@ class Packed:
         """The row at this offset; the offset goes into the checksum as well."""
         checksum = _placed(first_offset, self.checksum)
         head = (first_offset, self.count, self.kind, self.source, self.ingest_time)
-        return (*head, self.bounds, self.payload, checksum)
+        return (*head, self.bounds, self.size, self.payload, checksum)
 
 
 def pack(entry: Append) -> Packed:
@@ -50,9 +62,10 @@ def pack(entry: Append) -> Packed:
     _check(records, entry.ingest_time)
     kind, source = entry.kind.value, entry.source
     bounds = pack_bounds(records.starts, records.ends)
-    payload = bytes(records.payload)
-    fields = (len(records), kind.encode(), source.encode(), entry.ingest_time, bounds, payload)
-    return Packed(len(records), kind, source, entry.ingest_time, bounds, payload, _summed(*fields))
+    size, payload = len(records.payload), _compressed(bytes(records.payload))
+    count, time = len(records), entry.ingest_time
+    checksum = _summed(count, kind.encode(), source.encode(), time, bounds, size, payload)
+    return Packed(count, kind, source, time, bounds, size, payload, checksum)
 
 
 def unpack(row: tuple[object, ...]) -> Entry:
@@ -60,8 +73,8 @@ def unpack(row: tuple[object, ...]) -> Entry:
 
     Raises: DamageError with the row's offset if the checksum does not match.
     """
-    first_offset, count, kind, source, ingest_time, bounds, payload, checksum = row
-    match first_offset, count, ingest_time, kind, source, bounds, payload:
+    first_offset, count, kind, source, ingest_time, bounds, size, payload, checksum = row
+    match first_offset, count, ingest_time, kind, source, bounds, size, payload:
         case (
             int() as first,
             int() as n,
@@ -69,12 +82,28 @@ def unpack(row: tuple[object, ...]) -> Entry:
             bytes() as kind_,
             bytes() as source_,
             bytes() as bounds_,
+            int() as size_,
             bytes() as block,
-        ) if _placed(first, _summed(n, kind_, source_, time, bounds_, block)) == checksum:
-            records = Records(block, *unpack_bounds(bounds_, n))
+        ) if _placed(first, _summed(n, kind_, source_, time, bounds_, size_, block)) == checksum:
+            records = Records(_plain(block, size_), *unpack_bounds(bounds_, n))
             return Entry(first, EntryKind(kind_.decode()), source_.decode(), time, records)
     offset = first_offset if isinstance(first_offset, int) else None
     raise DamageError(f"the entry at offset {offset} does not match its checksum", offset=offset)
+
+
+def _compressed(payload: bytes) -> bytes:
+    """The payload compressed, or as it is where that is no gain: the size tells which."""
+    if len(payload) < _COMPRESSED_FROM_BYTES:
+        return payload
+    smaller: bytes = pa.compress(payload, codec=_CODEC, asbytes=True)
+    return smaller if len(smaller) < len(payload) else payload
+
+
+def _plain(block: bytes, size: int) -> bytes:
+    if len(block) == size:
+        return block
+    plain: bytes = pa.decompress(block, decompressed_size=size, codec=_CODEC, asbytes=True)
+    return plain
 
 
 def pack_bounds(starts: Bounds, ends: Bounds) -> bytes:
@@ -119,11 +148,17 @@ def _fit(starts: Bounds, ends: Bounds, size: int) -> bool:
 
 
 def _summed(
-    count: int, kind: bytes, source: bytes, ingest_time: int, bounds: bytes, payload: bytes
+    count: int,
+    kind: bytes,
+    source: bytes,
+    ingest_time: int,
+    bounds: bytes,
+    size: int,
+    payload: bytes,
 ) -> int:
     # The lengths are summed too, so that no byte can move from one field into the next.
     lengths = (len(kind), len(source), len(bounds), len(payload))
-    checksum = zlib.crc32(_HEAD.pack(count, ingest_time, *lengths))
+    checksum = zlib.crc32(_HEAD.pack(count, ingest_time, size, *lengths))
     for field in (kind, source, bounds, payload):
         checksum = zlib.crc32(field, checksum)
     return checksum

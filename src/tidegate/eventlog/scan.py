@@ -12,10 +12,10 @@ from tidegate.eventlog import state
 from tidegate.eventlog.contract import Entry
 from tidegate.eventlog.rows import unpack
 
-_COLUMNS = "first_offset, count, kind, source, ingest_time, bounds, payload, checksum"
+_COLUMNS = "first_offset, count, kind, source, ingest_time, bounds, size, payload, checksum"
 # Sizes are asked for first: SQLite tells them without touching a payload.
 _SIZES = """
-SELECT first_offset, count, length(payload) FROM entries
+SELECT first_offset, count, size FROM entries
 WHERE first_offset >= (SELECT max(first_offset) FROM entries WHERE first_offset <= ?)
 ORDER BY first_offset
 """
@@ -123,16 +123,22 @@ def old(conn: sqlite3.Connection, first: int, *, limit: int, before_time: int) -
     return first
 
 
+def _number(value: object) -> int:
+    """A value that damage may have made anything, as a number."""
+    return value if isinstance(value, int) else 0
+
+
 def damage_start(conn: sqlite3.Connection, offset: int) -> int:
     """The lowest offset of the damage that keeps `offset` from being read."""
     first: int
     expected = span(conn).first_offset
     with suppress(sqlite3.Error), closing(conn.execute(_HEADS)) as heads:
         for first, count in heads:
-            if expected <= offset < first + count and first >= expected:
+            after = first + _number(count)
+            if expected <= offset < after and first >= expected:
                 return expected  # the row itself, or rows missing before it
             if first >= expected:
-                expected = first + count
+                expected = after
     return min(expected, offset)
 
 
@@ -168,20 +174,22 @@ def _entry(conn: sqlite3.Connection, first_offset: int) -> Entry:
         row = conn.execute(_ROWS, (first_offset, first_offset)).fetchone()
     except sqlite3.DatabaseError as error:
         raise DamageError(f"the entry cannot be read: {error}", offset=first_offset) from error
-    return unpack(row or (first_offset,) + (None,) * 7)
+    return unpack(row or (first_offset,) + (None,) * 8)
 
 
 def _extent(conn: sqlite3.Connection, offset: int, bytes_max: int) -> tuple[int, int] | None:
     """First and last `first_offset` to read; None if no row holds `offset`."""
     with closing(conn.execute(_SIZES, (offset,))) as sizes:
         first, count, size = next(sizes, (0, 0, 0))
+        if not isinstance(count, int):
+            raise DamageError("an entry has lost its count", offset=offset)
         if not first <= offset < first + count:
             return None
-        last, left = first, bytes_max - (size or 0)
+        last, left = first, bytes_max - _number(size)
         # Damage further on must not keep us from what is whole.
         with suppress(sqlite3.DatabaseError):
             for following, _, size in sizes:
-                left -= size or 0
+                left -= _number(size)
                 if left < 0:
                     break
                 last = following

@@ -14,10 +14,10 @@ from typing import Self
 from tidegate.errors import DamageError, StorageFullError, TransientError
 from tidegate.eventlog import layout, scan, state, wal
 from tidegate.eventlog.commit import Call, CommitQueue
-from tidegate.eventlog.contract import Append, DamagedEntry, Entry, EntryKind
+from tidegate.eventlog.contract import Append, DamagedEntry, Entry, EntryKind, Prepared
 from tidegate.eventlog.faults import translated
 from tidegate.eventlog.pool import Pool
-from tidegate.eventlog.rows import Row, pack
+from tidegate.eventlog.rows import Packed, Row, pack
 from tidegate.eventlog.upkeep import Upkeep
 from tidegate.records import Records
 
@@ -35,7 +35,7 @@ _UPKEEP_SECONDS = 1.0
 # many waiting threads costs more than the row.
 _INSERT_SIZES = (32, 8, 1)
 _INSERTS = {
-    size: "INSERT INTO entries VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * size)
+    size: "INSERT INTO entries VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * size)
     for size in _INSERT_SIZES
 }
 _FREE_AND_ALL = ("freelist_count", "page_count")
@@ -130,11 +130,15 @@ class SqliteLog:
         """Write the records and return the offset of the first, once they are durable."""
         return self.append_many([Append(records, source, ingest_time, kind)])[0]
 
-    def append_many(self, entries: Sequence[Append]) -> list[int]:
+    def prepare(self, entry: Append) -> Packed:
+        """Do what an append can do beforehand, in any thread: check, compress, sum."""
+        return pack(entry)
+
+    def append_many(self, entries: Sequence[Append | Prepared]) -> list[int]:
         """Write several entries in one commit and return the first offset of each."""
         if not entries:
             return []
-        return self._queue.submit(Call([pack(entry) for entry in entries]))
+        return self._queue.submit(Call([_packed(entry) for entry in entries]))
 
     def read(self, offset: int, *, bytes_max: int = 16 << 20) -> list[Entry]:
         """The entries from the one holding `offset` on, at least one if there is any."""
@@ -429,6 +433,14 @@ class SqliteLog:
             conn.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
             self._wal_bytes += _SHRINK_PAGES * _PAGE_BYTES
             return True
+
+
+def _packed(entry: Append | Prepared) -> Packed:
+    if isinstance(entry, Packed):
+        return entry
+    if isinstance(entry, Append):
+        return pack(entry)
+    raise ValueError("the entry was prepared for another log")
 
 
 def _insert(conn: sqlite3.Connection, calls: Sequence[Call], tail: scan.Tail) -> scan.Tail:
