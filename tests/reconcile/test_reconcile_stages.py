@@ -175,7 +175,7 @@ def test_a_sink_below_its_offset_is_judged_also_while_it_is_behind(shop: Workspa
     assert len(stage(shop.reconcile(), "sink fraud").missing) == 1
 
 
-@pytest.mark.parametrize("length", [1_000, 701, 333])
+@pytest.mark.parametrize("length", [701, 1_000])
 def test_stretches_that_cut_through_entries_give_the_same(
     shop: Workspace, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:

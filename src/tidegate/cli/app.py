@@ -82,12 +82,14 @@ def new(
 @app.command()
 def check(folder: Folder) -> None:
     """Show every mistake with file:line:column, the line, a caret and a hint."""
-    from tidegate.deliveries import check_outputs
     from tidegate.program import Program
     from tidegate.project.project import load
 
     program = Program.compile(load(folder))
-    check_outputs(program)
+    if program.project.sinks:
+        from tidegate.deliveries import check_outputs
+
+        check_outputs(program)
     rules, windows, sinks = program.rules.rules, program.windows, program.project.sinks
     typer.echo(
         f"{folder}: version {program.version}, {len(program.schema)} columns, "
