@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,8 @@ from tidegate.errors import Problem, ProjectError
 from tidegate.sql.expression import Expression, ExpressionSet, Scope, compile_expression
 from tidegate.sql.source import SourceText
 
+# SQL between braces; a brace inside quotes is part of it.
+_HOLE = re.compile(r"""\{((?:[^'"}]|'[^']*'|"[^"]*")*+)\}""")
 _MISSING = "unknown"  # what a reason says for null
 
 
@@ -50,13 +53,20 @@ def spoken(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+            return _number(value)
         case Decimal():
             return f"{value:f}"
         case datetime():
             return value.isoformat(sep=" ")
         case _:
             return str(value)
+
+
+def _number(value: float) -> str:
+    """Every digit and no more; powers of ten only where there would be rows of zeros."""
+    if value == 0 or not 1e-6 <= abs(value) < 1e21:
+        return "0" if value == 0 else repr(value)
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 
 def compile_reason(source: SourceText, scope: Scope) -> Reason:
@@ -87,13 +97,13 @@ def _split(source: SourceText) -> Iterator[tuple[bool, int, int]]:
         if text[at] not in "{}" or text[at : at + 2] in ("{{", "}}"):
             at += 2 if text[at] in "{}" else 1
             continue
-        end = text.find("}", at) if text[at] == "{" else -1
-        if end < 0:
+        hole = _HOLE.match(text, at)
+        if hole is None:
             hint = "write `{{` and `}}` for braces that are meant as such"
             raise ProjectError(
                 [source.problem(at, f"`{text[at]}` without its other half", hint=hint)]
             )
         yield False, begin, at
-        yield True, at + 1, end
-        at = begin = end + 1
+        yield True, *hole.span(1)
+        at = begin = hole.end()
     yield False, begin, len(text)
