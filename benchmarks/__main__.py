@@ -19,9 +19,9 @@ TITLES = (
         "ingest",
         "From the wire to the tables",
         (
-            "Store events (examples/store as it is shipped: five rules, two window queries, three "
-            "sinks), 427 bytes each, one in ten without a store, in a file of 1,000,000 lines. The "
-            "clock runs from the first byte read until all is in the tables."
+            "The store example as it is shipped, with its rules, window queries and sinks; one "
+            "event in ten has no store. The clock runs from the first byte read until all is in "
+            "the tables."
         ),
     ),
     ("eventlog", "Event log", "Each append is durable when it returns."),

@@ -46,6 +46,7 @@ def main(file: str, folder: str) -> None:
         "seconds": ended - started,
         "close_seconds": closed - ended,
         "cpu_seconds": used.seconds - opened.seconds,
+        "tables_mb": used.peak_mb,
         "peak_mb": Use.now().peak_mb,
         "import_mb": before.peak_mb,
         "open_mb": opened.peak_mb,

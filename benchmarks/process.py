@@ -18,15 +18,19 @@ from benchmarks.corpus import DATA
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "store"
+_SECONDS_MAX = 1_800.0
 
 
 def run(module: str, *arguments: str | Path | float) -> dict[str, Any]:
     """What `python -m benchmarks.<module> arguments…` prints as JSON on its last line.
 
-    Raises: subprocess.CalledProcessError if it fails; its error output goes through.
+    Raises: subprocess.CalledProcessError if it fails, its error output goes through;
+    subprocess.TimeoutExpired after half an hour.
     """
     command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, cwd=ROOT, timeout=_SECONDS_MAX
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
