@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -152,10 +153,20 @@ def launch(
         )
     server = ServerProcess(process, folder)
     if is_awaited:
-        assert process.stdout is not None
-        server.url = process.stdout.readline().strip()
-        assert server.url, server.errors
+        try:
+            server.url = _said_url(process)
+            assert server.url, server.errors
+        except BaseException:
+            end(server)
+            raise
     return server
+
+
+def _said_url(process: subprocess.Popen[str]) -> str:
+    """What the process says first, which is its URL; nothing if it says nothing in time."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 40)
+    return process.stdout.readline().strip() if ready else ""
 
 
 def end(server: ServerProcess) -> None:
