@@ -64,6 +64,7 @@ class DataFolder:
             draft = path.with_suffix(".draft")
             descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)  # a draft that was left behind may have been wider
                 file.write(secrets.token_bytes(_KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from traceback import format_exception
 from typing import Any
 
 import numpy as np
+import structlog
 
 from tidegate.clock import Clock
 from tidegate.engine import Work
@@ -23,6 +25,8 @@ from tidegate.eventlog.contract import Append, Entry, EntryKind, EventLog
 from tidegate.events.decode import DeadRecord
 from tidegate.program import Program
 from tidegate.records import Records
+
+_log = structlog.get_logger()
 
 JOINED_BYTES_MAX = 4 << 20  # submissions are joined up to this size: one decode, one log entry
 
@@ -131,8 +135,11 @@ class Door:
     def offer(self, records: Records, *, source: str, token: Any, notify: Notify) -> None:
         """Queue records; `notify` is called from the door's thread when they are durable.
 
-        Raises: OverloadedError if the queue is full or the door is closing.
+        Raises: OverloadedError if the queue is full or the door is closing; ValueError if there is
+        no record.
         """
+        if not len(records):
+            raise ValueError("no records")
         size = len(records.payload)
         with self._changed:
             if self._closing:
@@ -207,6 +214,9 @@ class Door:
             results = _receipts(group, self.commit([work])[0], dead)
         except TidegateError as error:
             results = [error] * len(group)
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: the next must be taken
+            _log.error("records_not_taken", trace="".join(format_exception(error)))
+            results = [TidegateError(f"the records cannot be taken: {error}")] * len(group)
         _notify(group, results)
 
 
@@ -263,4 +273,7 @@ def _notify(group: Sequence[Submission], results: Sequence[Receipt | TidegateErr
     for item, result in zip(group, results, strict=True):
         told.setdefault(item.notify, []).append((item.token, result))
     for notify, pairs in told.items():
-        notify(pairs)
+        try:
+            notify(pairs)
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: the others must be told
+            _log.error("submitter_not_told", trace="".join(format_exception(error)))

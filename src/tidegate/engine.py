@@ -59,10 +59,14 @@ def control(record: ControlRecord) -> Records:
 
 
 class EngineState(msgspec.Struct, frozen=True):
-    """All that the engine remembers, as it is stored; `offset` is the log offset it stands for."""
+    """All that the engine remembers, as it is stored; `offset` is the log offset it stands for.
+
+    Ids are remembered for the dedupe horizon before `newest_ingest_time`, the highest of an event.
+    """
 
     offset: int
     newest_event_time: int
+    newest_ingest_time: int
     version: str
     files: dict[str, str]
     dedupe: bytes
@@ -86,6 +90,7 @@ class Engine:
         self.program = program
         self.offset = offset
         self.newest_event_time = BEGINNING
+        self._newest_ingest_time = BEGINNING
         self.last_ingest_time = clock.now()
         self._dedupe = dedupe
         self._clock = clock
@@ -94,25 +99,28 @@ class Engine:
     def process(self, work: Sequence[Work]) -> Iterator[Outcome]:
         """What follows from the entries, which must go on from `offset`.
 
-        One outcome for each stretch that one version decides; `offset` has passed a stretch when
-        its outcome is given. Raises: ValueError if entries do not begin at `offset`;
-        StorageFullError, after which the same entries from `offset` on are to be given again.
+        One outcome for each stretch that one version decides, and for each control record; `offset`
+        has passed them when their outcome is given.
+        Raises: ValueError if entries do not begin at `offset`; DamageError for a control record
+        that cannot be read or does not compile; StorageFullError, after which the same entries from
+        `offset` on are to be given again.
         """
         for stretch in _stretches(work):
             first, last = stretch[0].entry, stretch[-1].entry
             if first.first_offset != self.offset:
                 raise ValueError(f"the engine is at offset {self.offset}, saw {first.first_offset}")
             is_control = first.kind is EntryKind.CONTROL
-            outcome = self._control(first) if is_control else self._events(stretch)
+            outcomes = self._control(first) if is_control else [self._events(stretch)]
             self.offset = last.next_offset
             self.last_ingest_time = last.ingest_time
-            yield outcome
+            yield from outcomes
 
     def snapshot(self) -> EngineState:
         """The state at `offset`."""
         return EngineState(
             offset=self.offset,
             newest_event_time=self.newest_event_time,
+            newest_ingest_time=self._newest_ingest_time,
             version=self.program.version,
             files=dict(self.program.files),
             dedupe=self._dedupe.snapshot(),
@@ -124,6 +132,7 @@ class Engine:
         self._switch(Program.of(state.files))
         self.offset = state.offset
         self.newest_event_time = state.newest_event_time
+        self._newest_ingest_time = state.newest_ingest_time
         for query in self.program.windows:
             if query.name in state.windows:
                 self._windows[query.name] = WindowState.restore(query, state.windows[query.name])
@@ -140,15 +149,18 @@ class Engine:
 
     # -- control records -------------------------------------------------------------------------
 
-    def _control(self, entry: Entry) -> Outcome:
-        closed: dict[str, Closed] = {}
-        for index, record in enumerate(entry.records):
-            match _control_record(record, offset=entry.first_offset + index):
+    def _control(self, entry: Entry) -> list[Outcome]:
+        """What follows from each record by itself: a new version may have other tables."""
+        outcomes = []
+        for offset, record in enumerate(entry.records, start=entry.first_offset):
+            closed: dict[str, Closed] = {}
+            match control_record(record, offset=offset):
                 case VersionRecord(files=files):
-                    self._switch(Program.of(files))
+                    self._switch(logged_program(files, offset=offset))
                 case TimeRecord(event_time=time):
-                    closed = self._pass_time(time, offset=entry.first_offset + index)
-        return self._outcome(entry.first_offset, entry.next_offset, closed=closed)
+                    closed = self._pass_time(time, offset=offset)
+            outcomes.append(self._outcome(offset, offset + 1, closed=closed))
+        return outcomes
 
     def _switch(self, program: Program) -> None:
         """Go on with another program; window queries that mean the same keep their state."""
@@ -179,6 +191,7 @@ class Engine:
             ids, offsets=arrived.offsets, ingest_times=arrived.ingest_times
         ).first
         new = seen < 0
+        self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
         events = _complete(arrived, new, program)
         closed = self._close(events)
         now = self._clock.now()
@@ -348,8 +361,23 @@ def _stretches(work: Sequence[Work]) -> Iterator[list[Work]]:
         yield stretch
 
 
-def _control_record(record: bytes, *, offset: int) -> ControlRecord:
+def control_record(record: bytes, *, offset: int) -> ControlRecord:
+    """The control record of the log at `offset`. Raises: DamageError if it is none."""
     try:
         return _CONTROL.decode(record)
-    except (msgspec.MsgspecError, ProjectError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamageError(f"control record at offset {offset}: {error}", offset=offset) from error
+
+
+def logged_program(files: Mapping[str, str], *, offset: int) -> Program:
+    """The program of a version that the log holds at `offset`.
+
+    Raises: DamageError if it does not compile, as it did when it was put there.
+    """
+    try:
+        return Program.of(files)
+    except ProjectError as error:
+        raise DamageError(
+            f"the project that the log holds at offset {offset} does not compile: {error}",
+            offset=offset,
+        ) from error

@@ -10,7 +10,7 @@ import structlog
 
 from tidegate.clock import Clock
 from tidegate.engine import Engine, EngineState, TimeRecord, control
-from tidegate.errors import TidegateError, TransientError
+from tidegate.errors import TransientError
 from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
@@ -22,6 +22,9 @@ _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
 _SNAPSHOTS_KEPT = 2
+# States in memory that the tables have not reached; when they fall far behind, only the first ones,
+# which may be saved first, and the newest stay.
+_WAITING_MAX = 3
 
 
 class Keeper:
@@ -46,6 +49,9 @@ class Keeper:
         self._every_seconds = project.warehouse.snapshot_every_us / 1e6
         self._states: list[EngineState] = []  # taken, and not yet passed by the tables
         self._kept: list[bytes] | None = None  # index states on disk since the last pruning
+        self._oldest: EngineState | None = None  # of the snapshots that a start may begin from
+        self._taken_offset = -1
+        self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
         self._stopping = threading.Event()
@@ -53,6 +59,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin."""
+        self._begun_at = self._clock.now()
         self._thread.start()
 
     def offer_snapshot(self) -> None:
@@ -64,13 +71,16 @@ class Keeper:
         if time.monotonic() - self._taken_at < self._every_seconds:
             return
         self._taken_at = time.monotonic()
+        if self._engine.offset == self._taken_offset:
+            return
         try:
             state = self._engine.snapshot()
         except TransientError as error:
             _log.warning("snapshot_failed", reason=str(error))
             return
+        self._taken_offset = state.offset
         with self._lock:
-            self._states.append(state)
+            self._states[_WAITING_MAX - 1 :] = [state]
             kept, self._kept = self._kept, None
             waiting = [s.dedupe for s in self._states]
         if kept is not None:
@@ -82,9 +92,7 @@ class Keeper:
         if self._thread.is_alive():
             self._thread.join()
         if final:
-            self._states.append(self._engine.snapshot())
-            self._warehouse.sync()
-            self._save()
+            self._try(self._leave)
 
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
@@ -94,8 +102,15 @@ class Keeper:
     def _try(self, job: Callable[[], None]) -> None:
         try:
             job()
-        except TidegateError as error:
-            _log.warning("upkeep_failed", job=job.__name__, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: the other jobs go on
+            _log.warning(
+                "upkeep_failed", job=job.__name__, reason=f"{type(error).__name__}: {error}"
+            )
+
+    def _leave(self) -> None:
+        self._states.append(self._engine.snapshot())
+        self._warehouse.stamp()
+        self._save()
 
     def _maintain(self) -> None:
         pause = min(_MAINTAIN_EVERY_SECONDS, self._every_seconds)
@@ -111,27 +126,33 @@ class Keeper:
         if not ready:
             return
         self._snapshots.save(ready[-1])
-        self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
-        kept = [s.dedupe for s in self._snapshots.load(offset_max=durable)]
+        kept = self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
         with self._lock:
             self._states = [s for s in self._states if s.offset > ready[-1].offset]
-            self._kept = kept
-        self._log.set_position("engine", self._snapshots.offsets()[0])
+            self._kept = [s.dedupe for s in kept]
+        self._oldest = kept[-1]
+        self._log.set_position("engine", self._oldest.offset)
 
     def _trim(self) -> None:
         """Let go of what is past its keeping time and needed by nobody."""
-        settings = self._project
-        if not settings.log.keep_us or time.monotonic() - self._trimmed_at < _TRIM_EVERY_SECONDS:
+        keep_us, oldest = self._project.log.keep_us, self._oldest
+        if not keep_us or time.monotonic() - self._trimmed_at < _TRIM_EVERY_SECONDS:
             return
         self._trimmed_at = time.monotonic()
-        # A repeated id is told by reading the first record again, so that must still be there.
-        keep = max(settings.log.keep_us, settings.stream.dedupe_horizon_us)
-        self._log.trim(before_time=self._clock.now() - keep)
+        # Where snapshots were lost, the log alone can stand in for them until there are new ones.
+        if oldest is None or oldest.offset < self._log.positions()["engine"]:
+            return
+        # A repeated id is told by reading the first record again, so whatever lies within the
+        # horizon must still be there, even for a start from the oldest snapshot.
+        needed = oldest.newest_ingest_time - self._project.stream.dedupe_horizon_us
+        self._log.trim(before_time=min(self._clock.now() - keep_us, needed))
 
     def _pass_time(self) -> None:
         """On an idle stream event time goes on as on the clock, so that windows close."""
         engine, now = self._engine, self._clock.now()
-        idle_after, idle = self._project.stream.idle_after_us, now - engine.last_ingest_time
+        # While nobody listened, nothing could be heard: only silence since the start counts.
+        idle_after = self._project.stream.idle_after_us
+        idle = now - max(engine.last_ingest_time, self._begun_at)
         waiting = any(state.rows_held for state in engine.windows.values())
         caught_up = engine.offset == self._log.next_offset
         if not idle_after or idle < idle_after or not waiting or not caught_up:

@@ -15,6 +15,8 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
@@ -31,9 +33,10 @@ from tidegate.errors import StorageFullError
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.keeper import Keeper
+from tidegate.outcome import Outcome
 from tidegate.program import Program
 from tidegate.project.project import Project
-from tidegate.recovery import recover, refuse_another_horizon
+from tidegate.recovery import recover, refuse_other_dedupe
 from tidegate.sinks.ledger import Ledger
 from tidegate.snapshots import Snapshots
 from tidegate.warehouse.query import query
@@ -84,17 +87,15 @@ class Pipeline:
         where it must be read; ProjectError or InputError if the tables do not fit the project.
         """
         self.folder.lock(purpose=purpose)
-        try:
-            self._open()
-        except BaseException:
-            self._stopping.set()
-            self.folder.unlock()
-            raise
+        with ExitStack() as undo:
+            undo.callback(self.folder.unlock)
+            self._open(undo)
+            undo.pop_all()
         return self
 
-    def _open(self) -> None:
-        self.log = SqliteLog.open(self.folder.log)
-        self.warehouse = self._warehouse()
+    def _open(self, undo: ExitStack) -> None:
+        self.log = undo.enter_context(closing(SqliteLog.open(self.folder.log)))
+        self.warehouse = undo.enter_context(closing(self._warehouse()))
         self.snapshots = Snapshots(self.folder.snapshots)
         self.engine = recover(
             self.program,
@@ -114,6 +115,7 @@ class Pipeline:
             queue_bytes_max=service.queue_bytes_max,
             queue_records_max=service.queue_records_max,
         )
+        self.ledger = undo.enter_context(closing(Ledger(self.folder.ledger)))
         self.writer = Writer(
             self.warehouse,
             rows=warehouse.commit_rows,
@@ -122,7 +124,7 @@ class Pipeline:
             written=self._written,
             failed=self._fail,
         )
-        self.ledger = Ledger(self.folder.ledger)
+        undo.callback(self.writer.stop)
         self.sinks = make_runners(
             open_sinks(self.program, folder=self.folder.root, environment=self._environment),
             tables=self.warehouse.feed,
@@ -140,23 +142,27 @@ class Pipeline:
         )
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
         self._thread.start()
+        undo.callback(self._stop_deciding)
         self._begin()
 
     def _begin(self) -> None:
         """Once all that the log holds is decided, decide as the project now says."""
         if self.log.next_offset == 0:
             self._publish()
-        self.catch_up()
-        refuse_another_horizon(self.engine.program, self.program)
+        self._follow_all()
+        refuse_other_dedupe(self.engine.program, self.program)
         if self.engine.program.version != self.program.version:
             self._publish()
-            self.catch_up()
-        if self.failure is not None:
-            raise self.failure
+            self._follow_all()
         self.keeper.start()
         for sink in self.sinks:
             sink.start()
         self.door.open()
+
+    def _follow_all(self) -> None:
+        self.catch_up()
+        if self.failure is not None:
+            raise self.failure
 
     def _publish(self) -> None:
         record = VersionRecord(version=self.program.version, files=dict(self.program.files))
@@ -169,19 +175,30 @@ class Pipeline:
 
         True if all that was acknowledged is in the tables; else it will be after the next start.
         """
-        self.door.close()
-        drained = self.drain(timeout_seconds=drain_seconds)
-        self._stopping.set()
-        self._thread.join()
-        self.writer.stop()
-        for sink in self.sinks:
-            sink.stop(timeout_seconds=SINK_STOP_SECONDS, flush=drained)
-        self.keeper.stop(final=drained)
-        self.ledger.close()
-        self.warehouse.close()
-        self.log.close()
-        self.folder.unlock()
+        with ExitStack() as last:  # what comes first is done last, whatever goes wrong before
+            last.callback(self.folder.unlock)
+            last.callback(self.log.close)
+            last.callback(self._close_warehouse)
+            last.callback(self.ledger.close)
+            self.door.close()
+            drained = self.drain(timeout_seconds=drain_seconds)
+            self._stop_deciding()
+            for sink in self.sinks:
+                sink.stop(timeout_seconds=SINK_STOP_SECONDS, flush=drained)
+            self.keeper.stop(final=drained)
         return drained
+
+    def _stop_deciding(self) -> None:
+        """End the engine's thread and the writer's, which the engine may be waiting for."""
+        self._stopping.set()
+        self.writer.stop()
+        self._thread.join()
+
+    def _close_warehouse(self) -> None:
+        try:
+            self.warehouse.close()
+        except StorageFullError as error:  # what is not durable now is replayed at the next start
+            _log.warning("warehouse_not_synced", reason=str(error))
 
     def __enter__(self) -> Self:
         return self.open()
@@ -252,11 +269,16 @@ class Pipeline:
             try:
                 for outcome in self.engine.process(work):
                     self.counters.add([outcome])
-                    self.writer.put([outcome])
+                    self.writer.put([self._fitting(outcome)])
             except StorageFullError as error:
                 _log.warning("engine_waits", reason=str(error))
                 self._stopping.wait(FULL_DISK_PAUSE_SECONDS)
             work = [w for w in work if w.entry.first_offset >= self.engine.offset]
+
+    def _fitting(self, outcome: Outcome) -> Outcome:
+        """The outcome for the tables there are: a window query that was removed has none."""
+        windows = {n: rows for n, rows in outcome.windows.items() if n in self.warehouse.tables}
+        return replace(outcome, windows=windows) if len(windows) < len(outcome.windows) else outcome
 
     def _next_work(self) -> list[Work]:
         """Entries at the engine's offset, from the tail or else the log; none after a while."""
@@ -273,6 +295,7 @@ class Pipeline:
         # As text: a renderer that shows local variables would put events into the logs.
         _log.critical("stopped", reason=str(error), trace="".join(format_exception(error)))
         self.failure = error
+        self._stopping.set()
 
     def _written(self) -> None:
         for sink in self.sinks:

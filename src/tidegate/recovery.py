@@ -6,9 +6,9 @@ import structlog
 
 from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
-from tidegate.engine import Engine, EngineState
+from tidegate.engine import Engine, EngineState, VersionRecord, control_record, logged_program
 from tidegate.errors import DamageError, InputError, TidegateError
-from tidegate.eventlog.contract import EventLog
+from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.events.dedupe import Dedupe
 from tidegate.lookup import LoggedIds
 from tidegate.program import Program
@@ -32,43 +32,75 @@ def recover(
     that cannot be used is reported and the one before it is tried.
     Raises: DamageError if the log no longer has what must be read.
     """
-    ids = LoggedIds(log, program.schema)
+    if log.next_offset < position:
+        raise DamageError(
+            f"the tables hold what lies below offset {position}, but the log ends at "
+            f"{log.next_offset}: bring back the whole data folder from a copy",
+            offset=log.next_offset,
+        )
+    first = log.first_offset
     for state in snapshots.load(offset_max=position):
         try:
-            return _restored(state, folder, ids, clock)
+            if state.offset >= first:
+                return _restored(state, folder, log, clock)
+            _log.error(
+                "snapshot_unusable", offset=state.offset, reason=f"the log begins at {first}"
+            )
         except TidegateError as error:
             _log.error("snapshot_unusable", offset=state.offset, reason=str(error))
-    if log.first_offset > 0:
+    if first > 0:
         raise DamageError(
-            f"nothing to begin from: the tables hold what lies below {position}, no snapshot "
-            f"before that can be used, and the log begins at {log.first_offset}",
+            f"nothing to begin from: the tables hold what lies below offset {position}, no "
+            f"snapshot before that can be used, and the log begins at {first}: bring back the "
+            "whole data folder from a copy, or begin a new one",
             offset=position,
         )
+    return _new(_first_program(log) or program, folder, log, clock)
+
+
+def _new(program: Program, folder: DataFolder, log: EventLog, clock: Clock) -> Engine:
     horizon = program.project.stream.dedupe_horizon_us
+    ids = LoggedIds(log, program.schema)
     dedupe = Dedupe.open(folder.dedupe, horizon=horizon, key=folder.key(), lookup=ids)
     return Engine(program, dedupe, clock=clock)
 
 
-def _restored(state: EngineState, folder: DataFolder, ids: LoggedIds, clock: Clock) -> Engine:
+def _first_program(log: EventLog) -> Program | None:
+    """The program that the log began with, whose horizon holds for all of it."""
+    for entry in log.read(0, bytes_max=1):
+        if entry.kind is EntryKind.CONTROL and len(entry.records):
+            match control_record(entry.records[0], offset=entry.first_offset):
+                case VersionRecord(files=files):
+                    return logged_program(files, offset=entry.first_offset)
+    return None
+
+
+def _restored(state: EngineState, folder: DataFolder, log: EventLog, clock: Clock) -> Engine:
     program = Program.of(state.files)
     dedupe = Dedupe.restore(
         state.dedupe,
         folder.dedupe,
         horizon=program.project.stream.dedupe_horizon_us,
         key=folder.key(),
-        lookup=ids,
+        lookup=LoggedIds(log, program.schema),
     )
     engine = Engine(program, dedupe, clock=clock)
     engine.restore(state)
     return engine
 
 
-def refuse_another_horizon(old: Program, new: Program) -> None:
-    """Check that the dedupe horizon stays as it was when the data folder was begun.
+def refuse_other_dedupe(old: Program, new: Program) -> None:
+    """Check that repeated ids are told as they were when the data folder was begun.
 
-    What expired under a shorter one is gone from the index: a longer one would have holes.
+    What expired under a shorter horizon is gone from the index: a longer one would have holes. And
+    the ids in the log are found by the name of their column.
     Raises: InputError.
     """
+    if old.schema.id != new.schema.id:
+        raise InputError(
+            f"the stream's `id` was `{old.schema.id}` when the data folder was begun and cannot "
+            f"become `{new.schema.id}`: set it back, or begin a new data folder"
+        )
     before, after = (p.project.stream.dedupe_horizon_us // 1_000_000 for p in (old, new))
     if before != after:
         raise InputError(

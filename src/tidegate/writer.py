@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -109,6 +110,9 @@ class Writer:
                     self._written()
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: the pipeline decides
             self._failed(error)
+            with self._changed:
+                self._stopping = True  # nobody writes any more, so nobody must wait for it
+                self._changed.notify_all()
 
     def _gather(self) -> Sequence[Outcome] | None:
         """What is to be written next; None when stopping."""
@@ -140,17 +144,28 @@ class Writer:
         pause = 0.05
         while not self._stopping:
             try:
-                self._warehouse.write(batch)
+                for alike in _alike(batch):
+                    self._warehouse.write(alike)
             except TransientError as error:
                 self.failures += 1
                 _log.warning("warehouse_write_failed", reason=str(error), pause_seconds=pause)
-                with self._changed:
-                    self._changed.wait(pause)
+                self._rest(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
             else:
                 self.failures = 0
                 return True
         return False
+
+    def _rest(self, seconds: float) -> None:
+        """Pause; what the engine adds meanwhile is no reason to try again sooner."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, timeout=seconds)
+
+
+def _alike(batch: Sequence[Outcome]) -> Iterator[list[Outcome]]:
+    """The outcomes in stretches whose tables have the same columns: a version may change them."""
+    for _, alike in groupby(batch, key=lambda o: {n: b.schema for n, b in o.tables().items()}):
+        yield list(alike)
 
 
 def _rows(outcome: Outcome) -> int:

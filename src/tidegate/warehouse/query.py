@@ -6,6 +6,7 @@ network, no setting, and it can write nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _TYPE = duckdb.StatementType
+_PARAMETER = re.compile(r"\$\w+")
 _BATCH_ROWS = 65_536
 
 
@@ -128,7 +130,9 @@ def query(
     with _said_plainly():
         connection = _connection(threads, memory_bytes)
         _refuse_all_but_select(sql)
-        for name, snapshot in _snapshots(root, _named(connection, sql)).items():
+        # DuckDB names the tables of a statement only where no parameter is left open.
+        closed = _PARAMETER.sub("NULL", sql) if parameters else sql
+        for name, snapshot in _snapshots(root, _named(connection, closed)).items():
             _show(connection, name, snapshot)
         connection.execute("SET lock_configuration = true")
         try:

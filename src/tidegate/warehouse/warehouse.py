@@ -200,6 +200,16 @@ class Warehouse:
             self._durable = min(mark.offset for mark in marks.values())
             return self._durable
 
+    def stamp(self) -> int:
+        """Bring every table's own offset up to `position`, durably; returns `durable_position`.
+
+        Costs a commit for each table without rows of late. Raises: StorageFullError.
+        """
+        with self._maintaining:
+            for table in self._tables.values():
+                table.stamp(self._position)
+            return self.sync()
+
     def maintain(self) -> None:
         """Keep files few and folders small; safe beside `write`, meant to be called every second.
 

@@ -1,0 +1,183 @@
+"""Snapshots are whole or not there, and what was damaged is passed over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tidegate.engine import EngineState
+from tidegate.errors import StorageFullError
+from tidegate.snapshots import Snapshots
+
+EVERYTHING = 2**62
+
+
+def state(offset: int, *, dedupe: bytes = b"index") -> EngineState:
+    return EngineState(
+        offset=offset,
+        newest_event_time=offset * 10,
+        newest_ingest_time=offset * 20,
+        version="v1",
+        files={"tidegate.toml": "text"},
+        dedupe=dedupe,
+        windows={"orders": b"rows"},
+    )
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Snapshots:
+    found = Snapshots(tmp_path)
+    for offset in (3, 20, 100):
+        found.save(state(offset))
+    return found
+
+
+def offsets(snapshots: Snapshots, *, offset_max: int = EVERYTHING) -> list[int]:
+    return [s.offset for s in snapshots.load(offset_max=offset_max)]
+
+
+def file(folder: Path, offset: int) -> Path:
+    return folder / f"{offset:020d}.snapshot"
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    Snapshots(tmp_path).save(state(7))
+    assert list(Snapshots(tmp_path).load(offset_max=7)) == [state(7)]
+
+
+def test_the_newest_comes_first(snapshots: Snapshots) -> None:
+    assert offsets(snapshots) == [100, 20, 3]
+    assert snapshots.offsets() == [3, 20, 100]
+
+
+def test_what_lies_behind_the_offset_asked_for_is_left_out(snapshots: Snapshots) -> None:
+    assert offsets(snapshots, offset_max=20) == [20, 3]
+    assert offsets(snapshots, offset_max=19) == [3]
+    assert offsets(snapshots, offset_max=2) == []
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "torn": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "a bit of the state flipped": flipped,
+    "a bit of the checksum flipped": lambda data: data[:25] + flipped(data[25:26]) + data[26:],
+    "another format": lambda data: data.replace(b"SNAPSHOT-1", b"SNAPSHOT-2"),
+    "longer than it was": lambda data: data + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_passed_over(
+    snapshots: Snapshots, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = file(tmp_path, 100)
+    path.write_bytes(damage(path.read_bytes()))
+    assert offsets(snapshots) == [20, 3]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path)
+    snapshots.save(state(1))
+    whole = file(tmp_path, 1).read_bytes()
+    for at in range(len(whole)):
+        file(tmp_path, 1).write_bytes(whole[:at] + flipped(whole[at : at + 1]) + whole[at + 1 :])
+        assert offsets(snapshots) == [], at
+
+
+def test_foreign_files_are_let_alone(snapshots: Snapshots, tmp_path: Path) -> None:
+    foreign = [tmp_path / n for n in ("notes.txt", "old.snapshot", "7.snapshot", "²0.snapshot")]
+    for path in foreign:
+        path.write_bytes(b"mine")
+    assert offsets(snapshots) == [100, 20, 3]
+    snapshots.prune(keep=1, offset_max=EVERYTHING)
+    assert all(path.exists() for path in foreign)
+
+
+def test_a_file_under_another_offset_than_its_own_is_passed_over(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    file(tmp_path, 100).rename(file(tmp_path, 50))
+    assert offsets(snapshots) == [20, 3]
+
+
+def test_a_file_that_cannot_be_read_is_passed_over(snapshots: Snapshots, tmp_path: Path) -> None:
+    file(tmp_path, 100).unlink()
+    file(tmp_path, 100).mkdir()
+    assert offsets(snapshots) == [20, 3]
+
+
+def test_pruning_keeps_the_newest_of_those_that_may_be_used(snapshots: Snapshots) -> None:
+    kept = snapshots.prune(keep=1, offset_max=20)
+    assert [s.offset for s in kept] == [20]
+    assert snapshots.offsets() == [20, 100]
+
+
+def test_a_damaged_snapshot_does_not_count_among_those_that_are_kept(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    file(tmp_path, 20).write_bytes(b"torn")
+    assert [s.offset for s in snapshots.prune(keep=2, offset_max=EVERYTHING)] == [100, 3]
+    snapshots.save(state(200))
+    snapshots.prune(keep=2, offset_max=EVERYTHING)
+    assert snapshots.offsets() == [100, 200]
+
+
+def test_pruning_with_less_than_is_to_be_kept_removes_nothing(snapshots: Snapshots) -> None:
+    snapshots.prune(keep=5, offset_max=EVERYTHING)
+    assert snapshots.offsets() == [3, 20, 100]
+
+
+def test_drafts_of_a_crash_are_removed(snapshots: Snapshots, tmp_path: Path) -> None:
+    draft = tmp_path / "00000000000000000007.draft"
+    draft.write_bytes(b"half")
+    assert offsets(snapshots) == [100, 20, 3]
+    snapshots.prune(keep=3, offset_max=EVERYTHING)
+    assert not draft.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StorageFullError, match="a snapshot cannot be written"):
+        snapshots.save(state(1))
+
+
+SAVING = """
+import sys
+from pathlib import Path
+from tidegate.engine import EngineState
+from tidegate.snapshots import Snapshots
+snapshots = Snapshots(Path(sys.argv[1]))
+print("ready", flush=True)
+for offset in range(1_000_000):
+    snapshots.save(EngineState(
+        offset=offset, newest_event_time=0, newest_ingest_time=0, version="v", files={},
+        dedupe=bytes(300_000), windows={},
+    ))
+    snapshots.prune(keep=2, offset_max=offset)
+"""
+
+
+@pytest.mark.crash
+def test_a_process_that_is_killed_leaves_whole_snapshots(tmp_path: Path) -> None:
+    """SIGKILL while it saves: every file that has the name of a snapshot is good."""
+    for round_ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", SAVING, str(tmp_path)], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.05 + 0.037 * round_)
+            os.kill(process.pid, signal.SIGKILL)
+        snapshots = Snapshots(tmp_path)
+        assert snapshots.offsets()
+        assert offsets(snapshots) == snapshots.offsets()[::-1]
