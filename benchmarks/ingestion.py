@@ -14,6 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tidegate import memory
+
+memory.spare()  # as the command line does, before Arrow is imported
+
 import tidegate
 from benchmarks.process import Use
 from tidegate.ingest import taking

@@ -393,6 +393,17 @@ def test_time_does_not_go_back(tmp_path: Path) -> None:
     assert rows["by_minute"] == []
 
 
+def test_a_new_window_query_knows_how_far_time_had_come_before_it_went_back(tmp_path: Path) -> None:
+    rows = outcome_of(
+        tmp_path,
+        events(event("a", 300)),
+        passing(NOON),
+        switch(PROGRAMS[1]),
+        events(event("b", 1)),
+    )
+    assert column(rows, "late_rows", "window_query") == ["by_minute", "counted"]
+
+
 def test_an_event_that_closes_windows_is_not_kept_from_its_own(tmp_path: Path) -> None:
     rows = outcome_of(tmp_path, events(event("a", 1), event("b", 200), event("c", 500)))
     assert column(rows, "by_minute", "ids") == [["a"], ["b"]]

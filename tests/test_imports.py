@@ -9,7 +9,7 @@ ROOT = Path(tidegate.__file__).parent
 
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
-    ["errors", "clock", "schema", "records", "ids"],
+    ["errors", "clock", "schema", "records", "ids", "memory"],
     ["outcome", "sinks.contract"],
     ["sql.source"],
     ["project"],

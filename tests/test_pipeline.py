@@ -360,6 +360,23 @@ def test_without_a_snapshot_nothing_is_let_go(tmp_path: Path, trims: Trims) -> N
     assert ids(crashed) == ["a", "b", "c"]
 
 
+def test_nothing_is_let_go_until_snapshots_have_come_back_to_where_they_were(
+    tmp_path: Path, trims: Trims
+) -> None:
+    """Later snapshots were lost: what was passed by them is needed again by the earlier ones."""
+    clock = ManualClock(NOON)
+    with running(write(tmp_path, stream=BRIEF, more=KEEP), clock) as pipeline:
+        for name in ("a", "b"):
+            send(pipeline, event(name))
+            snapshot(pipeline)
+            clock.advance(2 * MINUTE)
+        pipeline.log.set_position("engine", pipeline.log.next_offset)
+        trims(pipeline)
+        assert pipeline.log.first_offset == 0
+        snapshots(pipeline)
+        until(lambda: pipeline.log.first_offset > 0)
+
+
 def test_what_a_sink_that_reads_the_log_has_not_delivered_is_kept(
     tmp_path: Path, trims: Trims
 ) -> None:

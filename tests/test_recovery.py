@@ -236,6 +236,22 @@ def test_tables_that_reach_further_than_the_log_are_refused(shop: Project) -> No
         Pipeline(shop).open()
 
 
+def test_the_horizon_that_the_log_began_with_holds_for_its_replay(tmp_path: Path) -> None:
+    """Nothing is decided by another horizon, not even on the way to refusing it."""
+    shop, clock = write(tmp_path / "shop"), ManualClock(NOON)
+    with running(shop, clock) as pipeline:
+        send(pipeline, event("a"))
+        clock.advance(15 * MINUTE)
+        send(pipeline, event("a"))
+    for name in ("snapshots", "tables"):
+        shutil.rmtree(shop.data / name)
+    longer = write(tmp_path / "shop", stream=STREAM.replace("10 minutes", "20 minutes"))
+    refused = Pipeline(longer, clock=clock)
+    with pytest.raises(InputError):
+        refused.open()
+    assert (refused.counters.events, refused.counters.duplicates) == (2, {})
+
+
 @pytest.mark.parametrize("without", [(), ("snapshots",), ("snapshots", "tables")])
 def test_another_dedupe_horizon_is_refused(tmp_path: Path, without: tuple[str, ...]) -> None:
     shop = write(tmp_path / "shop")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.clock import Clock
-from tidegate.errors import InputError
 from tidegate.eventlog.contract import EventLog
 from tidegate.outcome import events_schema
 from tidegate.program import Program
@@ -65,23 +64,6 @@ def feed_of(delivering: Delivering, tables: Tables, log: EventLog) -> Feed:
     return CaptureFeed(feed, log) if delivering.reads_log else feed
 
 
-def check_outputs(program: Program) -> None:
-    """Check that each `output` names an INTO of its window query.
-
-    Raises: InputError.
-    """
-    queries = {q.name: q for q in program.windows}
-    for settings in program.project.sinks:
-        query = queries.get(settings.table)
-        if settings.output is None or (query and settings.output in query.outputs):
-            continue
-        known = ", ".join(f"`{o}`" for o in query.outputs) if query else ""
-        raise InputError(
-            f"sink `{settings.name}`: `{settings.table}` has no output `{settings.output}`; "
-            + (f"it has {known}" if known else "only window queries with INTO have outputs")
-        )
-
-
 def _columns(program: Program, settings: SinkSettings) -> Sequence[str]:
     events = events_schema(program.schema).names
     match settings.table:
@@ -95,17 +77,32 @@ def _columns(program: Program, settings: SinkSettings) -> Sequence[str]:
 
 
 def make_runners(
-    sinks: Mapping[str, Delivering], *, tables: Tables, log: EventLog, ledger: Ledger, clock: Clock
+    sinks: Mapping[str, Delivering],
+    *,
+    tables: Tables,
+    log: EventLog,
+    ledger: Ledger,
+    clock: Clock,
+    busy: Callable[[], bool],
 ) -> list[SinkRunner]:
-    """A runner for each sink, not started yet; the log keeps what the sinks that read it need."""
+    """A runner for each sink, not started yet; the log keeps what the sinks that read it need.
+
+    Sinks hold back while `busy`: they share a process with the decisions, which come first.
+    """
     for consumer in log.positions():
         if consumer.startswith(_CONSUMER) and consumer.removeprefix(_CONSUMER) not in sinks:
             log.forget(consumer)  # a sink that was taken away holds nothing back
-    return [_runner(n, d, tables, log, ledger, clock) for n, d in sinks.items()]
+    return [_runner(n, d, tables, log, ledger, clock, busy) for n, d in sinks.items()]
 
 
 def _runner(
-    name: str, delivering: Delivering, tables: Tables, log: EventLog, ledger: Ledger, clock: Clock
+    name: str,
+    delivering: Delivering,
+    tables: Tables,
+    log: EventLog,
+    ledger: Ledger,
+    clock: Clock,
+    busy: Callable[[], bool],
 ) -> SinkRunner:
     def delivered(offset: int) -> None:
         if delivering.reads_log:
@@ -123,4 +120,5 @@ def _runner(
         random=random.random,
         start=start,
         delivered=delivered,
+        busy=busy,
     )

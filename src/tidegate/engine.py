@@ -24,7 +24,7 @@ from tidegate.eventlog.contract import Entry, EntryKind, Prepared
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
 from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome, events_schema
-from tidegate.program import Program
+from tidegate.program import Answers, Program
 from tidegate.records import Records
 from tidegate.windows.state import Closed, WindowState
 
@@ -193,15 +193,15 @@ class Engine:
         new = seen < 0
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
         events = _complete(arrived, new, program)
-        closed = self._close(events)
+        answers = program.ask(events)
+        closed = self._close(events, answers)
         now = self._clock.now()
-        hits = program.rules.evaluate(events)
         return self._outcome(
             stretch[0].entry.first_offset,
             stretch[-1].entry.next_offset,
             events=events,
             decisions=decide(
-                events, hits, schema=program.schema, version=program.version, decided_at=now
+                events, answers.hits, schema=program.schema, version=program.version, decided_at=now
             ),
             dead_letters=_dead_letters(stretch, decoded),
             duplicates=_duplicates(arrived, ids, seen),
@@ -214,13 +214,17 @@ class Engine:
         entry = work.entry
         return self.program.intake.admit(entry.records, ingest_time=entry.ingest_time)
 
-    def _close(self, events: pa.RecordBatch) -> dict[str, Closed]:
+    def _close(self, events: pa.RecordBatch, answers: Answers) -> dict[str, Closed]:
         times = events[self.program.schema.event_time].cast(pa.int64()).to_numpy()
         newest = np.maximum.accumulate(np.concatenate([[self.newest_event_time], times]))[1:]
         if len(newest):
             self.newest_event_time = int(newest[-1])
         return {
-            name: state.update(events, watermarks=newest - state.query.lateness)
+            name: state.update(
+                events,
+                watermarks=newest - state.query.lateness,
+                chosen=answers.chosen.get(name),
+            )
             for name, state in self._windows.items()
         }
 

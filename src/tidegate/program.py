@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
-from tidegate.events.decode import Decoder
-from tidegate.events.intake import Intake
+from tidegate.project.document import Document
+from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
-from tidegate.rules.ruleset import RuleSet, compile_rules
+from tidegate.rules.ruleset import Hits, RuleSet, compile_rules
 from tidegate.schema import Schema
-from tidegate.sql.expression import Scope
+from tidegate.sql.expression import Evaluated, ExpressionSet, Scope
 from tidegate.windows.query import WindowQuery, compile_query
+
+if TYPE_CHECKING:
+    from tidegate.events.intake import Intake
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Rules hit, and for each window query with a WHERE its value for each event."""
+
+    hits: list[Hits]
+    chosen: dict[str, Evaluated]
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """A project compiled: how to decode, what to ask, what to count."""
 
@@ -26,13 +39,12 @@ class Program:
     version: str
     rules: RuleSet
     windows: tuple[WindowQuery, ...]
-    intake: Intake
 
     @classmethod
     def compile(cls, project: Project) -> Program:
         """The program of a project.
 
-        Raises: ProjectError with the mistakes of all rules and window queries together.
+        Raises: ProjectError with the mistakes of all rules, window queries and sinks together.
         """
         problems: list[Problem] = []
         rules = RuleSet([])
@@ -41,14 +53,43 @@ class Program:
         except ProjectError as error:
             problems += error.problems
         windows = _compile_windows(project, problems)
+        problems += _unknown_outputs(project, windows)
         if problems:
             raise ProjectError(problems)
-        return cls(project, version(project), rules, windows, _intake(project))
+        return cls(project, version(project), rules, windows)
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Program:
         """The program of a project's files as the log keeps them."""
         return cls.compile(Project.from_files(files, root=Path()))
+
+    @cached_property
+    def intake(self) -> Intake:
+        """How records become events; made when first asked for, since it loads the kernels."""
+        from tidegate.events.decode import Decoder
+        from tidegate.events.intake import Intake
+
+        stream = self.project.stream
+        decoder = Decoder(
+            stream.schema,
+            record_bytes_max=stream.record_bytes_max,
+            epoch_unit=None if stream.epoch_unit == "none" else stream.epoch_unit,
+        )
+        return Intake(stream.schema, decoder, stream.ahead_max_us)
+
+    def ask(self, events: pa.RecordBatch) -> Answers:
+        """What rules and window queries want to know of events, evaluated together."""
+        if not events.num_rows:
+            return Answers([], {})
+        results = self._conditions.evaluate(events)
+        rules, rest = results[: len(self.rules.rules)], results[len(self.rules.rules) :]
+        names = [q.name for q in self.windows if q.where is not None]
+        return Answers(self.rules.hits(events, rules), dict(zip(names, rest, strict=True)))
+
+    @cached_property
+    def _conditions(self) -> ExpressionSet:
+        chosen = [q.where for q in self.windows if q.where is not None]
+        return ExpressionSet([*self.rules.conditions, *chosen])
 
     @property
     def schema(self) -> Schema:
@@ -82,11 +123,17 @@ def _compile_windows(project: Project, problems: list[Problem]) -> tuple[WindowQ
     return tuple(compiled)
 
 
-def _intake(project: Project) -> Intake:
-    stream = project.stream
-    decoder = Decoder(
-        stream.schema,
-        record_bytes_max=stream.record_bytes_max,
-        epoch_unit=None if stream.epoch_unit == "none" else stream.epoch_unit,
-    )
-    return Intake(stream.schema, decoder, stream.ahead_max_us)
+def _unknown_outputs(project: Project, windows: Sequence[WindowQuery]) -> Iterator[Problem]:
+    """Sinks that stand for an INTO which their window query does not have."""
+    queries = {query.name: query for query in windows}
+    settings = Document(project.files[SETTINGS_FILE], file=SETTINGS_FILE)
+    for sink in project.sinks:
+        query = queries.get(sink.table)
+        if sink.output is None or (query and sink.output in query.outputs):
+            continue
+        known = ", ".join(f"`{o}`" for o in query.outputs) if query else ""
+        yield settings.problem(
+            ("sinks", sink.name, "output"),
+            f"`{sink.table}` has no output `{sink.output}`",
+            hint=f"it has {known}" if known else "only window queries with INTO have outputs",
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate import memory
 from tidegate.errors import InputError, ProjectError, TidegateError
 
 if TYPE_CHECKING:
@@ -86,10 +87,6 @@ def check(folder: Folder) -> None:
     from tidegate.project.project import load
 
     program = Program.compile(load(folder))
-    if program.project.sinks:
-        from tidegate.deliveries import check_outputs
-
-        check_outputs(program)
     rules, windows, sinks = program.rules.rules, program.windows, program.project.sinks
     typer.echo(
         f"{folder}: version {program.version}, {len(program.schema)} columns, "
@@ -296,6 +293,7 @@ def _remark(text: str) -> None:
 
 def main() -> None:
     """Run the command line; what a user can cause ends in a line and an exit code."""
+    memory.spare()
     try:
         _run()
     except ProjectError as error:

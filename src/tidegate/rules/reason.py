@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import repeat
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
@@ -31,14 +34,18 @@ class Reason:
         """The reason for each row, in order; `rows` need no columns but `columns`."""
         if len(self.texts) == 1:
             return [self.texts[0]] * rows.num_rows
-        values = [e.values.to_pylist() for e in self.holes.evaluate(rows)]
-        return [self._fill(row) for row in zip(*values, strict=True)]
+        pieces: list[Iterable[str]] = [repeat(self.texts[0])]
+        for hole, text in zip(self.holes.evaluate(rows), self.texts[1:], strict=True):
+            pieces += (_spoken_column(hole.values), repeat(text))
+        return list(map("".join, zip(*pieces, strict=False)))  # a repeated text has no end
 
-    def _fill(self, row: tuple[object, ...]) -> str:
-        parts = [self.texts[0]]
-        for value, text in zip(row, self.texts[1:], strict=True):
-            parts += (spoken(value), text)
-        return "".join(parts)
+
+def _spoken_column(values: pa.Array[Any]) -> list[str]:
+    """Each value as a person would write it; a value that repeats is put into words once."""
+    encoded: Any = values.dictionary_encode(null_encoding="encode")
+    words = np.array([spoken(v) for v in encoded.dictionary.to_pylist()], dtype=object)
+    said: list[str] = words[encoded.indices.to_numpy()].tolist()
+    return said
 
 
 def spoken(value: object) -> str:

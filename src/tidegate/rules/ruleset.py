@@ -66,16 +66,19 @@ class RuleSet:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(r for r in rules if r.mode is not Mode.OFF)
-        self._conditions = ExpressionSet([r.when for r in self.rules])
+        self.conditions = tuple(r.when for r in self.rules)
+        self._evaluated = ExpressionSet(self.conditions)
 
     def evaluate(self, batch: pa.RecordBatch) -> list[Hits]:
         """The hits of every rule that hit something, in the order of the rules."""
         if not self.rules or batch.num_rows == 0:
             return []
-        found: list[Hits] = []
-        for rule, result in zip(self.rules, self._conditions.evaluate(batch), strict=True):
-            found += _hits(rule, result, batch)
-        return found
+        return self.hits(batch, self._evaluated.evaluate(batch))
+
+    def hits(self, batch: pa.RecordBatch, results: Sequence[Evaluated]) -> list[Hits]:
+        """The hits, where somebody has evaluated `conditions` already."""
+        pairs = zip(self.rules, results, strict=True)
+        return [hit for rule, result in pairs for hit in _hits(rule, result, batch)]
 
 
 def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch) -> list[Hits]:

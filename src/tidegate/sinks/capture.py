@@ -38,6 +38,7 @@ SCHEMA = {
         {"name": "Body", "type": ["null", "bytes"]},
     ],
 }
+_READ_BYTES = 4 << 20  # of the log at a time
 _SCHEMA_TEXT = json.dumps(SCHEMA, separators=(",", ":"))
 _PARTITION_KEY = "x-opt-partition-key"
 _MAP_END = b"\0"
@@ -72,7 +73,7 @@ def _bodies(log: EventLog, offsets: npt.NDArray[np.int64]) -> list[bytes]:
     """The records at these ascending offsets."""
     found: list[bytes] = []
     while len(found) < len(offsets):
-        entries = log.read(int(offsets[len(found)]))
+        entries = log.read(int(offsets[len(found)]), bytes_max=_READ_BYTES)
         if not entries:
             raise DamageError("the log ends before the events do", offset=int(offsets[len(found)]))
         for each in entries:

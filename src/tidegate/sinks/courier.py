@@ -22,6 +22,7 @@ _log = structlog.get_logger()
 
 _ALL_ROWS = 1 << 62
 _ROW_BYTES_ASSUMED = 512  # until some rows were seen
+_READ_ROWS_MAX = 16_384  # read at a time: a sink that has fallen behind must not fill the memory
 _DOUBLINGS_MAX = 40  # beyond, every pause is the longest anyway
 
 
@@ -165,7 +166,7 @@ class Courier:
         return rows >= self._pace.rows_max or self._held_bytes() >= 0.9 * self._pace.bytes_max
 
     def _read(self, end: int, room: int) -> None:
-        read = self._feed.read(self._scanned, until=end, rows_max=room)
+        read = self._feed.read(self._scanned, until=end, rows_max=min(room, _READ_ROWS_MAX))
         self._scanned = read.next_offset
         if read.rows.num_rows:
             self._held.append(read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +15,9 @@ from tidegate.sinks.courier import Courier, Pace, SinkStatus
 from tidegate.sinks.ledger import Ledger
 
 _REST_SECONDS_MAX = 60.0
+_HOLD_SECONDS = 0.02
+_HOLD_SECONDS_MAX = 2.0
+_HOLD_FACTOR = 9.0  # a sink that holds back works for a tenth of the time
 
 
 class Bell(Protocol):
@@ -32,9 +36,10 @@ class Bell(Protocol):
 class SinkRunner:
     """A sink at work in a thread of its own: `start` it, `wake` it, `stop` it.
 
-    The thread is a daemon and every outside call has a time limit, so neither `stop` nor the end of
-    the process waits for an outside that hangs. What was not delivered is after the next start.
-    The sink is closed when the thread ends.
+    While `busy` says that there is more urgent work, the sink holds back: it works for a tenth of
+    the time. The thread is a daemon and every outside call has a time limit, so neither `stop` nor
+    the end of the process waits for an outside that hangs. What was not delivered is after the next
+    start. The sink is closed when the thread ends.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class SinkRunner:
         bell: Bell | None = None,
         start: int = 0,
         delivered: Callable[[int], None] = lambda _offset: None,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
+        self._busy = busy
         self._sink = sink
         self._courier = Courier(
             name,
@@ -86,15 +93,19 @@ class SinkRunner:
         status = self._courier.status
         return replace(status, end=max(status.end, self._end))
 
+    def begin_stop(self, *, flush: bool = False) -> None:
+        """Tell the thread to end, as `stop` does, and do not wait for it."""
+        self._flush = flush
+        self._stopping.set()
+        self._bell.set()
+
     def stop(self, *, timeout_seconds: float, flush: bool = False) -> bool:
         """End the thread; with `flush` deliver first what the feed has, trying once.
 
         Returns within `timeout_seconds`: True if the thread has ended. If not (the outside hangs),
         it is left behind, delivers nothing new and ends by itself when its call comes back.
         """
-        self._flush = flush
-        self._stopping.set()
-        self._bell.set()
+        self.begin_stop(flush=flush)
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
         self._abandoned.set()
@@ -106,10 +117,17 @@ class SinkRunner:
 
     def _deliver(self) -> None:
         while not self._stopping.is_set():
+            begun = time.monotonic()
             rest_us = self._courier.step()
+            self._hold_back(_HOLD_FACTOR * (time.monotonic() - begun))
             if rest_us:
                 self._bell.wait(min(rest_us / 1e6, _REST_SECONDS_MAX))
                 self._bell.clear()
         while self._flush and not self._abandoned.is_set():
             if self._courier.step(drain=True):
                 return
+
+    def _hold_back(self, seconds: float) -> None:
+        until = time.monotonic() + min(seconds, _HOLD_SECONDS_MAX)
+        while time.monotonic() < until and self._busy() and not self._stopping.is_set():
+            self._stopping.wait(_HOLD_SECONDS)

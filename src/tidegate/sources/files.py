@@ -25,7 +25,7 @@ from tidegate.events.body import split_body, split_ndjson
 from tidegate.records import Records
 from tidegate.schema import Kind, Schema
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 WHOLE_BYTES_MAX = 256 << 20  # a JSON document that is not one record a line is read as a whole
 _ROWS = 4_096
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -59,7 +59,7 @@ def _blocks(path: Path, file: IO[bytes], schema: Schema, block_bytes: int) -> It
     magic = file.read(4)
     file.seek(0)
     if magic == _PARQUET:
-        source = _parquet(path)
+        source = _parquet(file)
     else:
         plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if magic[:2] == _GZIP else file
         name = path.name.lower().removesuffix(".gz")
@@ -177,9 +177,9 @@ def _document(value: str) -> bytes:
 # -- Parquet ---------------------------------------------------------------------------------------
 
 
-def _parquet(path: Path) -> Iterator[Records]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROWS):
+def _parquet(file: IO[bytes]) -> Iterator[Records]:
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=_ROWS):
             rows = _in_microseconds(batch).to_pylist()
             yield Records.of([msgspec.json.encode(row) for row in rows])
 

@@ -28,7 +28,7 @@ class _Group:
     offset_max: int
 
 
-_WHOLE_ROWS = 131_072
+_WHOLE_ROWS = 32_768
 
 
 class TableFeed:

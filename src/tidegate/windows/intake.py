@@ -40,6 +40,7 @@ class Intake:
         self, schema: Schema, where: Expression | None, held: Mapping[str, Expression]
     ) -> None:
         self._event_time = schema.event_time
+        self.where = where
         self._where = None if where is None else ExpressionSet([where])
         self._plain = {n: str(e.tree.value) for n, e in held.items() if e.tree.op is COLUMN}
         self._computed = {n: e for n, e in held.items() if n not in self._plain}
@@ -49,9 +50,12 @@ class Intake:
         read = {schema.event_time}.union(*(e.columns for e in held.values()))
         self._read = [n for n in schema.names if n in read]
 
-    def take(self, events: pa.RecordBatch) -> Taken:
-        """The events for which WHERE is true, with what the query keeps of them."""
-        positions, errors = self._matching(events)
+    def take(self, events: pa.RecordBatch, *, chosen: Evaluated | None = None) -> Taken:
+        """The events for which WHERE is true, with what the query keeps of them.
+
+        `chosen` is the value of WHERE for each event, where somebody has it already.
+        """
+        positions, errors = self._matching(events, chosen)
         events = events.select(self._read)
         if len(positions) < events.num_rows:
             events = events.take(positions)
@@ -62,10 +66,12 @@ class Intake:
             rows, positions = rows.take(kept), positions[kept]
         return Taken(rows, positions, tuple(sorted(errors.items())))
 
-    def _matching(self, events: pa.RecordBatch) -> tuple[Indices, dict[int, str]]:
+    def _matching(
+        self, events: pa.RecordBatch, chosen: Evaluated | None
+    ) -> tuple[Indices, dict[int, str]]:
         if self._where is None or not events.num_rows:
             return np.arange(events.num_rows, dtype=np.int64), {}
-        (result,) = self._where.evaluate(events)
+        result = chosen or self._where.evaluate(events)[0]
         return true_rows(result.values), dict(result.errors)
 
     def _held(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, Mapping[int, str]]:

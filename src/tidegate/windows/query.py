@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tidegate.schema import Schema
+from tidegate.sql.expression import Expression
 from tidegate.sql.source import SourceText
 from tidegate.windows import azure, standard
 from tidegate.windows.binding import Binder, Bound
@@ -62,6 +63,11 @@ class WindowQuery:
     def held_schema(self) -> pa.Schema:
         """The Arrow schema of the rows that are held until their windows close."""
         return self.intake.schema if self.folding is None else self.folding.schema
+
+    @property
+    def where(self) -> Expression | None:
+        """The condition that an event must meet to count."""
+        return self.intake.where
 
     @property
     def schema(self) -> pa.Schema:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from tidegate.errors import DamageError
 from tidegate.outcome import LATE_ROWS
+from tidegate.sql.expression import Evaluated
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.groups import Groups
 from tidegate.windows.intake import HELD_TIME, Taken
@@ -91,14 +92,17 @@ class WindowState:
         behind = np.concatenate((first[:1] - 1, last[:-1]))
         return int(np.maximum(last - np.maximum(first - 1, behind), 0).sum())
 
-    def update(self, events: pa.RecordBatch, *, watermarks: Times) -> Closed:
+    def update(
+        self, events: pa.RecordBatch, *, watermarks: Times, chosen: Evaluated | None = None
+    ) -> Closed:
         """What follows from these events, in log order.
 
         `watermarks[i]` is the highest event time of all accepted events up to and including row i,
-        minus the allowed lateness.
+        minus the allowed lateness. `chosen` is the value of the query's `where` for each event,
+        where somebody has it already.
         """
         marks = np.maximum.accumulate(np.maximum(watermarks, self.watermark))
-        taken = self.query.intake.take(events)
+        taken = self.query.intake.take(events, chosen=chosen)
         held = self._lifted(taken.rows)
         spans = Spans.of(held, self.query.grid, marks[taken.positions])
         late = self._late(events, taken, marks)

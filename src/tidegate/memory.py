@@ -1,0 +1,21 @@
+"""How the process asks for memory: sparingly, since it is meant to live beside others for long."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+
+_ARENA_MAX = -8  # M_ARENA_MAX of glibc's mallopt
+
+
+def spare() -> None:
+    """Make freed memory go back to where it came from. To be called before Arrow is imported.
+
+    For a process that runs a project, not for a notebook. Arrow's own allocator keeps much of what
+    it once used, and glibc keeps a heap for each of many threads: together a third of the resident
+    memory under load.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with contextlib.suppress(OSError, AttributeError):  # another C library has other ways
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
