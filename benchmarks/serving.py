@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process import ROOT, Use
+from tidegate import memory
 
 _TIMEOUT_SECONDS = 300.0
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,6 @@ class Served:
 
     process: int
     port: int
-    tables: Path
 
     def use(self) -> Use:
         """What its process has used so far."""
@@ -39,14 +41,18 @@ class Served:
 
         Raises: TimeoutError.
         """
-        from tidegate.warehouse import checkpoint
-
         deadline = time.perf_counter() + _TIMEOUT_SECONDS
-        while (noted := checkpoint.read(self.tables)) is None or noted.position < offset:
+        while self._written() < offset:
             if time.perf_counter() > deadline:
                 raise TimeoutError(f"the tables did not come to offset {offset}")
             time.sleep(_POLL_SECONDS)
         return time.perf_counter()
+
+    def _written(self) -> int:
+        """The offset below which everything is committed to the tables, as the server tells it."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            told = re.search(rb"^tidegate_warehouse_offset (\S+)$", answer.read(), re.MULTILINE)
+        return int(float(told[1])) if told else 0
 
     def settle(self, record: bytes) -> None:
         """Wait until all that was sent is in the tables; `record` is one more event, the last."""
@@ -67,7 +73,7 @@ def serving(folder: Path) -> Iterator[Served]:
         line = process.stdout.readline()
         if not line:
             raise SystemExit((folder / "server.log").read_text())
-        yield Served(process.pid, int(line), folder / "data" / "tables")
+        yield Served(process.pid, int(line))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=_TIMEOUT_SECONDS)
@@ -75,6 +81,7 @@ def serving(folder: Path) -> Iterator[Served]:
 
 
 def main(folder: str) -> int:
+    memory.spare()  # as the command line does
     from tidegate.project.project import load
     from tidegate.service.server import serve
 

@@ -8,6 +8,7 @@ state nothing is decoded twice; the engine reads the log itself whenever the tai
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -27,6 +28,9 @@ from tidegate.program import Program
 from tidegate.records import Records
 
 _log = structlog.get_logger()
+
+_MOMENT_SECONDS = 0.1
+_ROOM_SECONDS = 1.0
 
 JOINED_BYTES_MAX = 4 << 20  # submissions are joined up to this size: one decode, one log entry
 
@@ -67,7 +71,7 @@ class Tail:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._work: dict[int, Work] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def push(self, work: Sequence[Work]) -> None:
         """Add entries as they were appended."""
@@ -90,7 +94,16 @@ class Tail:
                 offset = item.entry.next_offset
             if not taken:
                 self._drop_before(offset)
+            self._lock.notify_all()
         return taken
+
+    def wait_for_room(self, *, timeout_seconds: float) -> bool:
+        """Wait until the tail is no longer full; False when the time runs out."""
+        with self._lock:
+            return self._lock.wait_for(self._has_room, timeout_seconds)
+
+    def _has_room(self) -> bool:
+        return self._bytes + JOINED_BYTES_MAX <= self._bytes_max
 
     def _drop_before(self, offset: int) -> None:
         for first in [f for f in self._work if f < offset]:
@@ -121,6 +134,7 @@ class Door:
         self._changed = threading.Condition()
         self._closing = False
         self.next_offset = log.next_offset  # after what this process appended last
+        self._committed_at = -_MOMENT_SECONDS
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
 
     def open(self) -> None:
@@ -188,12 +202,20 @@ class Door:
             for w, offset in zip(work, offsets, strict=True)
         ]
         self.next_offset = placed[-1].entry.next_offset
+        self._committed_at = time.monotonic()
         self._tail.push(placed)
         return offsets
+
+    @property
+    def is_active(self) -> bool:
+        """Whether records came in a moment ago."""
+        return time.monotonic() - self._committed_at < _MOMENT_SECONDS
 
     def _run(self) -> None:
         while (batch := self._gather()) is not None:
             for group in _groups(batch):
+                # A full tail would have the engine read and decode again: better to slow down.
+                self._tail.wait_for_room(timeout_seconds=_ROOM_SECONDS)
                 self._take(group)
 
     def _gather(self) -> list[Submission] | None:

@@ -157,7 +157,7 @@ class Warehouse:
         "How long rows may wait before they are committed to their tables.",
     )
     commit_rows: int = setting(
-        Integer(1, 10_000_000), 65_536, "Rows that are committed without waiting any longer."
+        Integer(1, 10_000_000), 50_000, "Rows that are committed without waiting any longer."
     )
     compact_after: int = setting(
         Integer(2, 10_000), 32, "Small files in a partition from which on they are merged."

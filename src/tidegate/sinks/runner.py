@@ -16,8 +16,8 @@ from tidegate.sinks.ledger import Ledger
 
 _REST_SECONDS_MAX = 60.0
 _HOLD_SECONDS = 0.02
-_HOLD_SECONDS_MAX = 2.0
-_HOLD_FACTOR = 9.0  # a sink that holds back works for a tenth of the time
+_HOLD_SECONDS_MAX = 5.0
+_HOLD_FACTOR = 9.0  # a sink that holds back takes a tenth of a processor
 
 
 class Bell(Protocol):
@@ -36,8 +36,8 @@ class Bell(Protocol):
 class SinkRunner:
     """A sink at work in a thread of its own: `start` it, `wake` it, `stop` it.
 
-    While `busy` says that there is more urgent work, the sink holds back: it works for a tenth of
-    the time. The thread is a daemon and every outside call has a time limit, so neither `stop` nor
+    While `busy` says that there is more urgent work, the sink holds back: it takes a tenth of a
+    processor. The thread is a daemon and every outside call has a time limit, so neither `stop` nor
     the end of the process waits for an outside that hangs. What was not delivered is after the next
     start. The sink is closed when the thread ends.
     """
@@ -117,9 +117,9 @@ class SinkRunner:
 
     def _deliver(self) -> None:
         while not self._stopping.is_set():
-            begun = time.monotonic()
+            begun = time.thread_time()
             rest_us = self._courier.step()
-            self._hold_back(_HOLD_FACTOR * (time.monotonic() - begun))
+            self._hold_back(_HOLD_FACTOR * (time.thread_time() - begun))
             if rest_us:
                 self._bell.wait(min(rest_us / 1e6, _REST_SECONDS_MAX))
                 self._bell.clear()
