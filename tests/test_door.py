@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.door import Door, Receipt, Tail, settle
+from tidegate.door import JOINED_BYTES_MAX, Door, Receipt, Tail, settle
 from tidegate.engine import Work
 from tidegate.errors import OverloadedError, StorageFullError, TidegateError
 from tidegate.eventlog.contract import Append, Entry, EntryKind, Prepared
@@ -99,7 +99,7 @@ class Case:
 
 @contextmanager
 def opened(
-    folder: Path, *, bytes_max: int = 1 << 20, records_max: int = 1000, tail_bytes: int = 1 << 20
+    folder: Path, *, bytes_max: int = 1 << 20, records_max: int = 1000, tail_bytes: int = 64 << 20
 ) -> Iterator[Case]:
     case = Case(folder, bytes_max=bytes_max, records_max=records_max, tail_bytes=tail_bytes)
     try:
@@ -408,3 +408,12 @@ def test_engine_and_tail_together_see_every_entry_once_and_in_order(
     assert seen == firsts(log)[: len(seen)]
     assert tail._bytes == sum(len(w.entry.records.payload) for w in tail._work.values())
     assert tail._bytes <= bytes_max
+
+
+def test_a_full_tail_is_waited_for_until_the_engine_takes_from_it() -> None:
+    tail = Tail(bytes_max=JOINED_BYTES_MAX)
+    assert tail.wait_for_room(timeout_seconds=0)
+    tail.push([work(0)])
+    assert not tail.wait_for_room(timeout_seconds=0.01)
+    threading.Timer(0.02, lambda: tail.take(0, records_max=1)).start()
+    assert tail.wait_for_room(timeout_seconds=10)

@@ -103,7 +103,7 @@ class Tail:
             return self._lock.wait_for(self._has_room, timeout_seconds)
 
     def _has_room(self) -> bool:
-        return self._bytes + JOINED_BYTES_MAX <= self._bytes_max
+        return not self._bytes or self._bytes + JOINED_BYTES_MAX <= self._bytes_max
 
     def _drop_before(self, offset: int) -> None:
         for first in [f for f in self._work if f < offset]:
