@@ -81,10 +81,18 @@ def _rate(found: dict[str, float]) -> float:
     return found["events"] / found["seconds"]
 
 
+def _commit_often(project: Path) -> None:
+    """So that the last rows do not wait a second for company, which a file's do not either."""
+    with (project / "tidegate.toml").open("a") as file:
+        file.write('\n[warehouse]\ncommit_every = "100 ms"\n')
+
+
 def _send_batches(path: Path) -> dict[str, float]:
-    with fresh_project() as project, serving(project) as served:
-        sent = run("load", "batches", served.port, path, BATCH_CONNECTIONS, BATCH_LINES)
-        ended, used = served.wait_until_written(sent["next_offset"]), served.use()
+    with fresh_project() as project:
+        _commit_often(project)
+        with serving(project) as served:
+            sent = run("load", "batches", served.port, path, BATCH_CONNECTIONS, BATCH_LINES)
+            ended, used = served.wait_until_written(sent["next_offset"]), served.use()
     events = sent["next_offset"] - 1  # the record of the project's version is the first
     return {
         "rate": events / (ended - sent["started"]),
@@ -159,7 +167,8 @@ def _batch_results(rounds: list[Round]) -> Iterator[Result]:
         target=Target("ratio", "≥", 0.7),
         note=f"{BATCH_CONNECTIONS} connections from another process, which used "
         f"{max(r.batches['load_cpu'] for r in rounds):.2f} of a core at most; "
-        f"{sum(r.batches['held_back'] for r in rounds):.0f} requests were told to come later",
+        f"{sum(r.batches['held_back'] for r in rounds):.0f} requests were told to come later; "
+        "committed to the tables every 100 ms",
     )
     yield Result.of(
         "ingest.http_batches_durable",
