@@ -21,7 +21,7 @@ from tidegate.records import Records
 from tidegate.warehouse import checkpoint
 
 DECODERS = 2  # decoding holds no lock; more threads than this do not pay beside the other stages
-BACKLOG_RECORDS_MAX = 32_768  # read ahead of the engine by no more than that
+BACKLOG_RECORDS_MAX = 65_536  # read ahead of the engine by no more than that
 PURPOSE = "tidegate ingest"
 
 _POLL_SECONDS = 0.05

@@ -45,14 +45,14 @@ from tidegate.writer import Writer
 
 _log = structlog.get_logger()
 
-TAIL_BYTES_MAX = 24 << 20
-CHUNK_RECORDS = 32_768  # decided in one go, when that many wait; more with the last entry
+TAIL_BYTES_MAX = 32 << 20
+CHUNK_RECORDS = 16_384  # decided in one go, when that many wait; more with the last entry
 GATHERED_RECORDS = 1_024
 GATHER_SECONDS_MAX = 0.05
 BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that
 SINK_STOP_SECONDS = 5.0  # a sink that hangs is left behind; the rest comes after the next start
 FULL_DISK_PAUSE_SECONDS = 0.5
-PENDING_ROWS_MAX = 65_536  # decided and not yet in the tables; the engine waits beyond that
+PENDING_ROWS_MAX = 81_920  # decided and not yet in the tables; the engine waits beyond that
 
 
 class Pipeline:
