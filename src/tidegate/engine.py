@@ -26,6 +26,7 @@ from tidegate.events.dedupe import Dedupe
 from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome, events_schema
 from tidegate.program import Answers, Program
 from tidegate.records import Records
+from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
 
 _log = structlog.get_logger()
@@ -244,16 +245,16 @@ class Engine:
                 _log.warning("window_error", window_query=name, log_offset=offset, reason=reason)
         late = [c.late for c in closed.values() if c.late.num_rows]
         windows = {
-            q.name: closed[q.name].rows if q.name in closed else _empty(q.schema)
+            q.name: closed[q.name].rows if q.name in closed else empty(q.schema)
             for q in self.program.windows
         }
         return Outcome(
             first_offset,
             next_offset,
-            events=events if events is not None else _empty(events_schema(self.program.schema)),
-            decisions=decisions if decisions is not None else _empty(DECISIONS),
-            dead_letters=dead_letters if dead_letters is not None else _empty(DEAD_LETTERS),
-            duplicates=duplicates if duplicates is not None else _empty(DUPLICATES),
+            events=events if events is not None else empty(events_schema(self.program.schema)),
+            decisions=decisions if decisions is not None else empty(DECISIONS),
+            dead_letters=dead_letters if dead_letters is not None else empty(DEAD_LETTERS),
+            duplicates=duplicates if duplicates is not None else empty(DUPLICATES),
             late_rows=_sorted_late(late),
             windows=windows,
         )
@@ -274,7 +275,7 @@ class _Arrived:
         entries = [w.entry for w in stretch]
         batches = [a.events for a in decoded]
         return cls(
-            events=_joined(batches),
+            events=joined(batches, batches[0].schema),
             offsets=np.concatenate(
                 [a.rows + e.first_offset for a, e in zip(decoded, entries, strict=True)]
             ),
@@ -327,16 +328,10 @@ def _dead_letters(stretch: Sequence[Work], decoded: Sequence[Decoded]) -> pa.Rec
     return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
 
 
-def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    return pa.concat_batches(batches)  # type: ignore[attr-defined,no-any-return] # stubs lack it
-
-
 def _sorted_late(late: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Late rows of all queries in order of the log."""
     if not late:
-        return _empty(LATE_ROWS)
+        return empty(LATE_ROWS)
     return pa.Table.from_batches(late).sort_by("log_offset").combine_chunks().to_batches()[0]
 
 
@@ -344,10 +339,6 @@ def _text(ids: pa.Array[Any]) -> pa.StringArray:
     """Ids as text, whatever their type."""
     text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
     return cast("pa.StringArray", text)
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _stretches(work: Sequence[Work]) -> Iterator[list[Work]]:

@@ -34,6 +34,7 @@ def spare() -> None:
     memory under load.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    sys.meta_path.insert(0, _WithoutPandas())
+    if not any(isinstance(finder, _WithoutPandas) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WithoutPandas())
     with contextlib.suppress(OSError, AttributeError):  # another C library has other ways
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
