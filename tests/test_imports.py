@@ -16,6 +16,7 @@ ORDER = [
     ["events"],
     ["eventlog"],
     ["sql"],
+    ["features"],
     ["rules", "windows"],
     ["decisions"],
     ["program"],
