@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tidegate.decisions.decide import decide
 from tidegate.outcome import DECISIONS, events_schema
 from tidegate.rules.reason import compile_reason
-from tidegate.rules.ruleset import Action, Hits, Mode, Rule
+from tidegate.rules.ruleset import Action, Hits, Mode, Rule, failed_features
 from tidegate.schema import Schema
 from tidegate.sql.expression import Scope, compile_expression
 from tidegate.sql.source import SourceText
@@ -104,3 +104,24 @@ def test_decisions_equal_those_made_one_by_one(drawn: list[tuple[Rule, set[int]]
         )
         assert row["action"] == ("approve" if Action.ALLOW in live else expected)
         assert [r["name"] for r in row["rules"]] == [h.rule.name for h in own]  # type: ignore[attr-defined]
+
+
+def test_a_feature_that_could_not_be_computed_calls_for_a_review_and_is_named() -> None:
+    failed = failed_features({"spent": {1: "overflow in `sum(n)`"}, "seen": {}})
+    plain, reviewed = decided(2, *failed)
+    assert (plain["action"], plain["rules"]) == ("approve", [])
+    assert reviewed["action"] == "review"
+    assert reviewed["rules"] == [
+        {
+            "name": "spent",
+            "action": "review",
+            "mode": "live",
+            "reason": "feature `spent` could not be computed: overflow in `sum(n)`",
+        }
+    ]
+
+
+def test_a_block_is_stronger_than_a_feature_that_could_not_be_computed() -> None:
+    failed = failed_features({"spent": {0: "overflow"}})
+    (row,) = decided(1, hits(rule("r", Action.BLOCK), 0), *failed)
+    assert row["action"] == "block"

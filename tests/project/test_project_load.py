@@ -227,3 +227,20 @@ def test_arbitrary_bytes_give_problems_only(tmp_path_factory: Any, content: byte
     (root / "tidegate.toml").write_bytes(content)
     with pytest.raises(ProjectError):
         load(root)
+
+
+def test_features_are_read_from_the_file_that_the_settings_name(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text(MINIMAL + '[features]\nsql = "features.sql"\n')
+    (tmp_path / "features.sql").write_text("SELECT 1 AS one FROM events")
+    found = load(tmp_path).features
+    assert found is not None
+    assert found.sql.text == "SELECT 1 AS one FROM events"
+    assert (found.lateness_us, found.look_back_us) == (86_400_000_000, 400 * 86_400_000_000)
+    assert project().features is None
+
+
+def test_features_without_their_file_are_refused() -> None:
+    with pytest.raises(ProjectError, match="`sql` is missing in `\\[features\\]`"):
+        project("[features]\n")
+    with pytest.raises(ProjectError, match=r"names `features.sql`, a file that is not there"):
+        project('[features]\nsql = "features.sql"\n')

@@ -37,6 +37,26 @@ def test_a_version_is_twelve_hexadecimal_digits_and_stays_what_it_was() -> None:
     assert version_of() == "e6a976602203"
 
 
+FEATURES = "SELECT count(*) OVER w AS n_1h FROM events"
+WITH_FEATURES = SETTINGS + '[features]\nsql = "f.sql"\n'
+
+
+def version_with(settings: str = WITH_FEATURES, features: str = FEATURES) -> str:
+    files = {"tidegate.toml": settings, "rules.toml": RULES, "w.sql": QUERY, "f.sql": features}
+    return version(Project.from_files(files, root=Path()))
+
+
+def test_features_are_part_of_the_version_by_what_they_say() -> None:
+    assert version_with() != version_of()
+    assert version_with(features=f"-- the same\n{FEATURES} ") == version_with()
+    assert version_with(features=FEATURES.replace("n_1h", "n")) != version_with()
+
+
+@pytest.mark.parametrize("setting", ['lateness = "2 days"', 'look_back = "10 days"'])
+def test_how_far_features_look_is_part_of_the_version(setting: str) -> None:
+    assert version_with(f"{WITH_FEATURES}{setting}\n") != version_with()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -12,7 +12,7 @@ from tidegate.project.values import IDENTIFIER, suggestion
 from tidegate.schema import Column, Kind
 
 # Tables that every project has; window queries cannot take their names.
-TABLES = ("events", "decisions", "dead_letters", "duplicates", "late_rows")
+TABLES = ("events", "decisions", "dead_letters", "duplicates", "late_rows", "features")
 
 _ID_KINDS = (Kind.TEXT, Kind.BIGINT)
 _TIME_KINDS = (Kind.TIMESTAMP,)

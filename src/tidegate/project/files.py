@@ -73,7 +73,7 @@ def _query_files(settings: str) -> Iterator[str]:
         reader = Reader(Document(settings, file=SETTINGS_FILE), {})
     except ProjectError:
         return
-    for path in reader.elements_quietly(("windows",)):
+    for path in (("features",), *reader.elements_quietly(("windows",))):
         name = reader.value((*path, "sql"))
         if isinstance(name, str) and name.endswith(".sql") and is_inside(name):
             yield name

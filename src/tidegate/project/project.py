@@ -22,7 +22,7 @@ from tidegate.project.document import Document
 from tidegate.project.files import RULES_FILE, SETTINGS_FILE, gather
 from tidegate.project.reader import Reader
 from tidegate.project.setting import Setting, settings_of
-from tidegate.project.settings import Data, Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.settings import Data, Features, Log, Rule, Service, Stream, Warehouse, Window
 from tidegate.project.sinks import TYPES, Sink
 from tidegate.project.tokens import tokens
 from tidegate.project.values import suggestion
@@ -39,6 +39,7 @@ class Project:
     root: Path
     files: Mapping[str, str]
     stream: Stream
+    features: Features | None
     rules: tuple[Rule, ...]
     windows: tuple[Window, ...]
     sinks: tuple[Sink, ...]
@@ -63,7 +64,7 @@ def load(root: Path) -> Project:
 
 
 def version(project: Project) -> str:
-    """12 hexadecimal digits that stand for the rules, window queries and stream settings.
+    """12 hexadecimal digits that stand for the features, rules, window queries and stream settings.
 
     Equal for projects that decide alike by what is written, whatever their service and sinks,
     comments and layout. Two texts with different meaning never count as equal; two ways of writing
@@ -82,7 +83,15 @@ def _content(project: Project) -> list[object]:
         [[s.key, getattr(stream, s.field)] for s in settings_of(Stream) if _is_chosen(s, stream)],
         [[r.name, tokens(r.when.text), r.action, r.reason.text, r.mode] for r in project.rules],
         [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
+        # Not even an empty list where there are none: versions older than features keep theirs.
+        *_features(project.features),
     ]
+
+
+def _features(features: Features | None) -> list[object]:
+    if features is None:
+        return []
+    return [["features", tokens(features.sql.text), features.lateness_us, features.look_back_us]]
 
 
 def _is_chosen(each: Setting, stream: Stream) -> bool:
@@ -111,7 +120,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
     return Project(root=root, files=MappingProxyType(dict(files)), data=root / folder, **pieces)
 
 
-_TOP = ("stream", "windows", "sinks", "service", "warehouse", "log", "data")
+_TOP = ("stream", "features", "windows", "sinks", "service", "warehouse", "log", "data")
 
 
 def _read_settings(reader: Reader) -> dict[str, Any]:
@@ -120,6 +129,9 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     if stream is not None:
         check_stream(reader, stream)
     pieces: dict[str, Any] = {"stream": stream, "windows": _windows(reader)}
+    pieces["features"] = None
+    if reader.value(("features",)) is not None:
+        pieces["features"] = reader.table(Features, ("features",))
     pieces["sinks"] = _sinks(reader, stream)
     for name, table in (
         ("service", Service),

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 
 from tidegate.project.setting import Setting, settings_of
-from tidegate.project.settings import Data, Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.settings import Data, Features, Log, Rule, Service, Stream, Warehouse, Window
 from tidegate.project.sinks import TYPES, Sink
 
 # By heading: the dataclass that declares the table, then one whose settings stand elsewhere.
 TABLES: dict[str, tuple[type, ...]] = {
     "[stream]": (Stream,),
+    "[features]": (Features,),
     "[[windows]]": (Window,),
     "[sinks.NAME]": (Sink,),
     **{f'[sinks.NAME] with type = "{name}"': (kind, Sink) for name, kind in TYPES.items()},

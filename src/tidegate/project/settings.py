@@ -71,6 +71,24 @@ class Stream:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Features:
+    """Features: one SELECT with window functions, computed for each event."""
+
+    sql: SourceText = required(SqlFile(), "The file of the SELECT.")  # noqa: RUF009 - a field
+    lateness_us: int = setting(
+        Duration(high="365 days"),
+        "1 day",
+        "How far an event may lie behind the latest event time seen and still see all that its "
+        "windows hold; state is kept that much longer.",
+    )
+    look_back_us: int = setting(
+        Duration(low="1 second", high="36500 days"),
+        "400 days",
+        "How far back windows over ROWS and `lag` look at most, which bounds their state.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A window query: its rows land in a table of its name."""
 

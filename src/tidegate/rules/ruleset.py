@@ -47,15 +47,23 @@ class Rule:
     mode: Mode
 
 
+@dataclass(frozen=True, slots=True)
+class FailedFeature:
+    """A feature that could not be computed, which a decision lists as it lists a rule."""
+
+    name: str
+    mode: Mode = Mode.LIVE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """The rows of a batch that one rule hit, ascending, with the reason for each.
 
-    A row whose condition could not be computed counts as hit with action `review`: whoever can
-    provoke an overflow must not slip past a rule by it.
+    A row whose condition, or a feature of which, could not be computed counts as hit with action
+    `review`: whoever can provoke an overflow must not slip past a rule by it.
     """
 
-    rule: Rule
+    rule: Rule | FailedFeature
     action: Action
     rows: Rows
     reasons: Sequence[str]
@@ -70,7 +78,10 @@ class RuleSet:
         self._evaluated = ExpressionSet(self.conditions)
 
     def evaluate(self, batch: pa.RecordBatch) -> list[Hits]:
-        """The hits of every rule that hit something, in the order of the rules."""
+        """The hits of every rule that hit something, in the order of the rules.
+
+        The batch has the columns of the scope: those of the stream, and the features.
+        """
         if not self.rules or batch.num_rows == 0:
             return []
         return self.hits(batch, self._evaluated.evaluate(batch))
@@ -94,8 +105,21 @@ def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch) -> list[Hits]:
 
 
 def _failed(rule: Rule, errors: Mapping[int, str]) -> Hits:
+    return _for_review(rule, errors, f"rule `{rule.name}` could not be evaluated")
+
+
+def failed_features(errors: Mapping[str, Mapping[int, str]]) -> list[Hits]:
+    """The rows in which features could not be computed; `errors` gives feature, row and why."""
+    return [
+        _for_review(FailedFeature(name), rows, f"feature `{name}` could not be computed")
+        for name, rows in errors.items()
+        if rows
+    ]
+
+
+def _for_review(rule: Rule | FailedFeature, errors: Mapping[int, str], what: str) -> Hits:
     rows = sorted(errors)
-    reasons = [f"rule `{rule.name}` could not be evaluated: {errors[row]}" for row in rows]
+    reasons = [f"{what}: {errors[row]}" for row in rows]
     return Hits(rule, Action.REVIEW, np.array(rows, dtype=np.int64), reasons)
 
 
