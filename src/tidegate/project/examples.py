@@ -17,7 +17,7 @@ def _home() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent.parent / "examples"
 
 
-EXAMPLES = ("store",)
+EXAMPLES = ("cards", "store")
 
 
 def new(target: Path, *, example: str) -> list[Path]:
