@@ -73,6 +73,16 @@ WINDOW_COLUMNS = (
 )
 
 
+def features_schema(features: pa.Schema) -> pa.Schema:
+    """The Arrow schema of the `features` table: whose they are, the features, their offset."""
+    return _schema(
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event_time", _TIME, nullable=False),
+        *(f.with_nullable(nullable=True) for f in features),
+        pa.field("log_offset", pa.int64(), nullable=False),
+    )
+
+
 def events_schema(schema: Schema) -> pa.Schema:
     """The Arrow schema of accepted events: the declared columns and those that Tidegate adds."""
     added = [
@@ -89,7 +99,8 @@ class Outcome:
     """All that follows from the records at offsets `first_offset <= o < next_offset`.
 
     Rows ascend by `log_offset`. A window row's `log_offset` is that of the record whose event time
-    (or passing of time) closed the window; several rows may share one.
+    (or passing of time) closed the window; several rows may share one. `features` is None under a
+    version that has none, else it has a row for each event.
     """
 
     first_offset: int
@@ -100,10 +111,13 @@ class Outcome:
     duplicates: pa.RecordBatch
     late_rows: pa.RecordBatch
     windows: Mapping[str, pa.RecordBatch]
+    features: pa.RecordBatch | None = None
 
     def tables(self) -> dict[str, pa.RecordBatch]:
         """The rows by table name."""
+        features = {} if self.features is None else {"features": self.features}
         return {
+            **features,
             "events": self.events,
             "decisions": self.decisions,
             "dead_letters": self.dead_letters,

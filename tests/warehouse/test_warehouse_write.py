@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_rows import SCHEMA, WINDOWS, expected, held, opened, outcome, unchanged, write_all
+from warehouse_rows import (
+    FEATURES,
+    SCHEMA,
+    WINDOWS,
+    expected,
+    held,
+    held_by,
+    opened,
+    outcome,
+    unchanged,
+    write_all,
+)
 
 from tidegate.errors import InputError
 from tidegate.outcome import Outcome
@@ -110,6 +122,43 @@ def test_a_window_query_that_returns_is_not_asked_for_what_passed(tmp_path: Path
     assert again.position == 30
     again.write([outcome(30, 45)])
     assert held(again)["rush"] == expected(0, 10)["rush"] + expected(30, 45)["rush"]
+
+
+def test_a_feature_added_later_is_null_in_older_rows_and_one_taken_away_stays(
+    tmp_path: Path,
+) -> None:
+    before = opened(tmp_path, features=FEATURES.remove(1))
+    before.write([outcome(0, 10)])  # what the table has no column for is left out
+    before.close()
+    after = opened(tmp_path, features=FEATURES.remove(0))
+    after.write([outcome(10, 20)])
+    found = held(after)["features"]
+    assert [row["spent"] for row in found] == [row["spent"] for row in wanted(0, 20)]
+    assert [row["seen"] for row in found] == [None] * len(wanted(0, 10)) + [
+        row["seen"] for row in wanted(10, 20)
+    ]
+
+
+def wanted(first: int, until: int) -> list[dict[str, Any]]:
+    return expected(first, until)["features"]
+
+
+def test_a_table_of_features_is_kept_where_no_version_has_any_more(tmp_path: Path) -> None:
+    """What the version before decides after a restart still has its place there."""
+    before = opened(tmp_path)
+    before.write([outcome(0, 10)])
+    before.close()
+    after = opened(tmp_path, features=None)
+    after.write([outcome(10, 15), replace(outcome(15, 20), features=None)])
+    assert after.position == 20
+    assert held_by(after, "features") == wanted(0, 15)
+
+
+def test_a_feature_that_changes_its_type_is_refused_with_both_types(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    other = pa.schema([pa.field("seen", pa.float64())])
+    with pytest.raises(InputError, match=r"`features`.*`seen` is declared as double.*bigint"):
+        opened(tmp_path, features=other)
 
 
 @given(

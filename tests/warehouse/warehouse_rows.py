@@ -19,6 +19,7 @@ from tidegate.outcome import (
     WINDOW_COLUMNS,
     Outcome,
     events_schema,
+    features_schema,
 )
 from tidegate.schema import Schema
 from tidegate.warehouse import Warehouse
@@ -36,12 +37,15 @@ WINDOW = pa.schema(
     ]
 )
 WINDOWS = {"rush": WINDOW}
+SPENT: pa.Field[Any] = pa.field("spent", pa.float64())
+FEATURES = pa.schema([SPENT, pa.field("seen", pa.int64())])
 SCHEMAS: dict[str, pa.Schema] = {
     "events": events_schema(SCHEMA),
     "decisions": DECISIONS,
     "dead_letters": DEAD_LETTERS,
     "duplicates": DUPLICATES,
     "late_rows": LATE_ROWS,
+    "features": features_schema(FEATURES),
     "rush": WINDOW,
 }
 HOUR = 3_600_000_000
@@ -55,7 +59,11 @@ def rows_at(offset: int) -> dict[str, list[Row]]:
         return {"dead_letters": [_dead_letter(offset, time)]}
     if offset % 7 == 5:
         return {"duplicates": [_duplicate(offset, time)]}
-    rows = {"events": [_event(offset, time)], "decisions": [_decision(offset, time)]}
+    rows = {
+        "events": [_event(offset, time)],
+        "decisions": [_decision(offset, time)],
+        "features": [_features(offset, time)],
+    }
     if offset % 5 == 0:
         rows["rush"] = [_window(offset, time, store) for store in range(offset % 3 + 1)]
     if offset % 11 == 0:
@@ -87,6 +95,16 @@ def _decision(offset: int, time: int) -> Row:
         "version": "v1",
         "log_offset": offset,
         "decided_at": time + 2,
+    }
+
+
+def _features(offset: int, time: int) -> Row:
+    return {
+        "event_id": f"e{offset}",
+        "event_time": time,
+        "spent": offset / 3,
+        "seen": offset if offset % 2 else None,
+        "log_offset": offset,
     }
 
 
@@ -184,7 +202,8 @@ def plain(rows: pa.Table) -> list[Row]:
 
 def opened(root: Path, **settings: Any) -> Warehouse:
     """A warehouse of the test's project."""
-    arguments: dict[str, Any] = {"schema": SCHEMA, "windows": WINDOWS, "clock": SystemClock()}
+    arguments: dict[str, Any] = {"schema": SCHEMA, "windows": WINDOWS, "features": FEATURES}
+    arguments["clock"] = SystemClock()
     return Warehouse.open(root, **(arguments | settings))
 
 

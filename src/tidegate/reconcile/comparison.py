@@ -1,10 +1,11 @@
 """Each stage counted and fingerprinted against the one before it, down to the missing id.
 
-Four comparisons, each by hour of arrival:
+Five comparisons, each by hour of arrival:
 
 - the log against what became of its records: events, dead letters and duplicates,
 - the ids that the log's records carry against those of events and duplicates,
 - events against decisions,
+- events against features, where the version that decided had any,
 - what each sink should have by now against what it holds, read back from it.
 
 A side is a bag of keys: log offsets, or offsets with ids. Its fingerprint is made of sums and xors
@@ -106,6 +107,12 @@ class Side:
         bare = Side()
         bare._offsets = self._offsets
         return bare
+
+    def chosen(self, which: npt.NDArray[np.bool_]) -> Side:
+        """Those of the keys for which `which` is true, in the order in which they were added."""
+        side = Side()
+        side.add(self.offsets()[which], pl.concat(self._ids).filter(which) if self._ids else None)
+        return side
 
     def offsets(self) -> npt.NDArray[np.int64]:
         """The offsets of all keys."""

@@ -17,9 +17,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from tidegate.engine import VersionRecord, control_record
 from tidegate.errors import DamageError
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.ids import IdReader
+from tidegate.project.project import Project
 from tidegate.project.sinks import Sink as SinkSettings
 from tidegate.reconcile.comparison import (
     HOUR,
@@ -65,6 +67,9 @@ class Reconciler:
         self._schema = schema
         self._sinks = sinks
         self._ids = IdReader(schema.id)
+        self._versions = _Versions()
+        # Where no version has ever had features there is no such table, and no such comparison.
+        self._has_features = (tables / "features" / "_delta_log").is_dir()
 
     def run(self, *, progress: Callable[[int, int], None] | None = None) -> Reconciliation:
         """All comparisons; `progress` is told how many steps of how many are done.
@@ -103,7 +108,7 @@ class Reconciler:
         )
         dead = self._keys("SELECT log_offset, NULL::VARCHAR AS id FROM dead_letters", begin, end)
         logged, ids = self._logged(begin, end, dead.offsets(), arrivals)
-        stages = (
+        stages = [
             (
                 "log = events + dead letters + duplicates",
                 ("log", logged),
@@ -115,7 +120,11 @@ class Reconciler:
                 ("events + duplicates", events.and_of(duplicates)),
             ),
             ("events = decisions", ("events", events), ("decisions", decisions)),
-        )
+        ]
+        if self._has_features:
+            features = self._keys("SELECT log_offset, event_id AS id FROM features", begin, end)
+            wanted = events.chosen(self._versions.featured(events.offsets(), features.offsets()))
+            stages.append(("events = features", ("events", wanted), ("features", features)))
         return [compare(name, a, b, hour_of=arrivals.hours) for name, a, b in stages]
 
     def _logged(
@@ -137,6 +146,7 @@ class Reconciler:
         while at < end:
             for entry in self._log.read(at):
                 arrivals.add(entry)
+                self._versions.add(entry)
                 at = entry.next_offset
                 if entry.kind is EntryKind.EVENTS and entry.first_offset < end:
                     inside = slice(max(0, begin - entry.first_offset), end - entry.first_offset)
@@ -189,6 +199,36 @@ class Reconciler:
         waiting = self._log.next_offset - until
         ahead = [f"{waiting} more records in the log, not in the tables yet"] if waiting else []
         return (*repeated, *behind, *ahead)
+
+
+class _Versions:
+    """Which offsets were decided by a version that has features, as the log's records tell."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._featured: list[bool] = []
+
+    def add(self, entry: Entry) -> None:
+        """Note the versions that an entry holds; entries come in order, an entry may come twice."""
+        if entry.kind is not EntryKind.CONTROL:
+            return
+        for offset, record in enumerate(entry.records, start=entry.first_offset):
+            match control_record(record, offset=offset):
+                case VersionRecord(files=files) if not self._begins or offset > self._begins[-1]:
+                    self._begins.append(offset)
+                    project = Project.from_files(files, root=Path())
+                    self._featured.append(project.features is not None)
+
+    def featured(self, offsets: Integers, found: Integers) -> npt.NDArray[np.bool_]:
+        """For each offset whether features belong to it, where features were `found` at some.
+
+        Where the record of the first version has left the log, that version is taken to have had
+        features if any were found under it.
+        """
+        first = self._begins[0] if self._begins else np.iinfo(np.int64).max
+        known = np.array([bool(np.any(found < first)), *self._featured])
+        answer: npt.NDArray[np.bool_] = known[np.searchsorted(self._begins, offsets, side="right")]
+        return answer
 
 
 class _Steps:

@@ -18,6 +18,7 @@ from tidegate.outcome import (
     LATE_ROWS,
     WINDOW_COLUMNS,
     events_schema,
+    features_schema,
 )
 from tidegate.schema import Schema
 
@@ -83,11 +84,14 @@ def shown_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def layouts(schema: Schema, windows: Mapping[str, pa.Schema]) -> dict[str, Layout]:
+def layouts(
+    schema: Schema, windows: Mapping[str, pa.Schema], features: pa.Schema | None = None
+) -> dict[str, Layout]:
     """The layout of every table of a project, by name.
 
-    `windows` gives the columns of each window query; the columns that every window row carries
-    (`window_start`, `window_end`, `log_offset`) may be among them and are added where missing.
+    `features` gives the features' own columns where there is a table for them. `windows` gives the
+    columns of each window query; those that every window row carries (`window_start`, `window_end`,
+    `log_offset`) may be among them and are added where missing.
     Raises: InputError if a name is taken.
     """
     fixed = [
@@ -97,6 +101,8 @@ def layouts(schema: Schema, windows: Mapping[str, pa.Schema]) -> dict[str, Layou
         Layout("duplicates", DUPLICATES, "ingest_time", "ingest_date"),
         Layout("late_rows", LATE_ROWS, "window_end", "window_date"),
     ]
+    if features is not None:
+        fixed.append(Layout("features", features_schema(features), "event_time", "event_date"))
     found = {layout.name: layout for layout in fixed}
     for name, columns in windows.items():
         if name in found:

@@ -83,17 +83,23 @@ class Warehouse:
         *,
         schema: Schema,
         windows: Mapping[str, pa.Schema],
+        features: pa.Schema | None = None,
         clock: Clock,
         compact_after: int = 64,
         vacuum_after: int = 600_000_000,
     ) -> Warehouse:
         """The warehouse in folder `root`: tables created, widened or repaired as needed.
 
+        A table of features that is there is opened even where `features` is None: what an earlier
+        version decides before the present one takes over still has its place there.
+
         `compact_after` is the number of small files a table may have; files that compaction
         replaced are deleted after `vacuum_after` microseconds, so a query may run that long.
         Raises: InputError if columns conflict with a table's, StorageFullError, DamageError.
         """
-        wanted = layouts(schema, windows)
+        if features is None and (root / "features").exists():
+            features = pa.schema([])
+        wanted = layouts(schema, windows, features)
         with storage("opening the warehouse"):
             root.mkdir(parents=True, exist_ok=True)
             opened = opening.open_tables(root, wanted, retention_us=vacuum_after)
@@ -169,7 +175,7 @@ class Warehouse:
         for outcome in outcomes:
             for name, batch in outcome.tables().items():
                 if name not in self._tables:
-                    raise ValueError(f"there is no table for window query `{name}`")
+                    raise ValueError(f"there is no table `{name}` for the rows that go there")
                 if batch.num_rows:
                     rows.setdefault(name, []).append(batch)
         return rows
