@@ -198,6 +198,24 @@ def test_the_same_seed_and_start_give_the_same_bytes(run: Run, tmp_path: Path) -
     assert run("generate", "store", *SAME, "--seed", 8).out != first.out
 
 
+def test_generated_cards_are_the_same_for_the_same_seed_and_days(run: Run, tmp_path: Path) -> None:
+    asked = ("generate", "cards", "--customers", 200, "--start", "2024-02-28", "--seed", 3)
+    three = run(*asked, "--days", 3)
+    assert three.out.startswith(run(*asked, "--days", 2).out)
+    assert run(*asked, "--days", 3, "--to", tmp_path / "f.ndjson").code == 0
+    assert (tmp_path / "f.ndjson").read_bytes() == three.out
+    times = [json.loads(line)["event_time"] for line in three.out.splitlines()]
+    assert times == sorted(times)
+    assert {time[:10] for time in times} == {"2024-02-28", "2024-02-29", "2024-03-01"}
+
+
+def test_generate_refuses_what_no_seed_can_be(run: Run) -> None:
+    for kind in ("store", "cards"):
+        answer = run("generate", kind, "--seed", -1)
+        assert answer.code == 2
+        assert "greater than or equal to 0" in answer.err
+
+
 def test_generate_tells_when_nobody_listens(run: Run) -> None:
     answer = run("generate", "store", "--to", "http://127.0.0.1:9/v1/events")
     assert answer.code == 3

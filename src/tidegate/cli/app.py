@@ -30,18 +30,18 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain lines, quick to start, the same in a terminal and in a pipe
     pretty_exceptions_enable=False,  # they would show local variables, events among them
 )
+generate = typer.Typer(
+    help="Make events, for a server, a file or standard output.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(generate, name="generate")
 letters = typer.Typer(rich_markup_mode=None)
 app.add_typer(letters, name="deadletters", invoke_without_command=True)
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The project's folder.", show_default=False)
 ]
-
-
-class Kind(StrEnum):
-    """What can be generated."""
-
-    STORE = "store"
 
 
 class Format(StrEnum):
@@ -59,6 +59,8 @@ FormatOption = Annotated[
         "--format", help="How the rows are written; by the ending of --output, else a table."
     ),
 ]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same events.")]
+To = Annotated[str, typer.Option(help="A URL, a file, or - for standard output.")]
 Reason = Annotated[str | None, typer.Option(help="Only those of this reason.", show_default=False)]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A file to write to; else standard output.")
@@ -113,12 +115,11 @@ def run(
     )
 
 
-@app.command()
-def generate(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to make.")],  # noqa: ARG001 - one kind so far
+@generate.command("store")
+def generate_store(
     count: Annotated[int, typer.Option(min=1, help="How many events.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
-    to: Annotated[str, typer.Option(help="A URL, a file, or - for standard output.")] = "-",
+    seed: Seed = 1,
+    to: To = "-",
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second of event time.")] = 10.0,
     start: Annotated[
         datetime | None,
@@ -130,10 +131,10 @@ def generate(
         float, typer.Option(min=0, max=1, help="Share of events sent twice.")
     ] = 0.0,
 ) -> None:
-    """Make events, for a server, a file or standard output."""
-    from tidegate.cli.generate import Made, send
+    """Make sales and inventory events of web stores."""
+    from tidegate.cli.generate import Store, send
 
-    made = Made(
+    made = Store(
         count=count,
         seed=seed,
         rate_per_second=rate,
@@ -143,6 +144,21 @@ def generate(
         duplicate_share=repeated,
     )
     send(made, to=to)
+
+
+@generate.command("cards")
+def generate_cards(
+    days: Annotated[int, typer.Option(min=1, help="How many days of payments.")] = 30,
+    seed: Seed = 1,
+    to: To = "-",
+    start: Annotated[datetime, typer.Option(help="When the first day begins, UTC.")] = "2018-04-01",  # type: ignore[assignment] # read as if it had been typed
+    customers: Annotated[int, typer.Option(min=1, max=1_000_000, help="Who pay.")] = 5_000,
+    terminals: Annotated[int, typer.Option(min=1, max=100_000, help="Where they pay.")] = 10_000,
+) -> None:
+    """Make card payments with three kinds of fraud, and failed logins."""
+    from tidegate.cli.generate import Cards, send
+
+    send(Cards(days=days, seed=seed, start=start, customers=customers, terminals=terminals), to=to)
 
 
 @app.command()

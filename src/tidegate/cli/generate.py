@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -17,16 +18,27 @@ import msgspec
 from tidegate.cli.progress import counting
 from tidegate.cli.terminal import remark
 from tidegate.errors import RequestError, UnreachableError
-from tidegate.testing import store
+from tidegate.testing import cards, store
 
 BATCH_RECORDS = 500
 _TRIES = 8
 _TIMEOUT_SECONDS = 60
 
 
+class Made(Protocol):
+    """What to make."""
+
+    @property
+    def count(self) -> int:
+        """How many events, or about how many."""
+
+    def batches(self, *, now_us: int) -> Iterator[bytes]:
+        """The events as NDJSON, some hundred at a time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What to make; `start` is the first event time, so that the last is now where it is None."""
+class Store:
+    """Store events; `start` is the first event time, so that the last is now where it is None."""
 
     count: int
     seed: int
@@ -40,7 +52,7 @@ class Made:
         """The events as NDJSON, some hundred at a time."""
         start = now_us - int(self.count / self.rate_per_second * 1e6)
         if self.start is not None:
-            start = int(self.start.replace(tzinfo=self.start.tzinfo or UTC).timestamp() * 1e6)
+            start = _micros(self.start)
         return store.generate_batches(
             self.count,
             seed=self.seed,
@@ -51,6 +63,38 @@ class Made:
             unreadable_share=self.unreadable_share,
             duplicate_share=self.duplicate_share,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cards:
+    """Card payments of so many days, the first of which begins at `start`."""
+
+    days: int
+    seed: int
+    start: datetime
+    customers: int
+    terminals: int
+
+    @property
+    def count(self) -> int:
+        """About how many events there are."""
+        return cards.expected_events(self.days, customers=self.customers)
+
+    def batches(self, *, now_us: int) -> Iterator[bytes]:  # noqa: ARG002 - the same whenever made
+        """The events as NDJSON, some hundred at a time."""
+        return cards.generate_ndjson(
+            self.days,
+            seed=self.seed,
+            start_time_us=_micros(self.start),
+            customers=self.customers,
+            terminals=self.terminals,
+            batch_records=BATCH_RECORDS,
+        )
+
+
+def _micros(time: datetime) -> int:
+    """UTC microseconds; without a zone it is UTC."""
+    return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1e6)
 
 
 class Tally(msgspec.Struct):
