@@ -21,6 +21,8 @@ LENGTH_MAX = 20_000
 # the checker recurse; these keep them far from the interpreter's own limit.
 NESTING_MAX = 24
 DEPTH_MAX = 60
+# How many levels the clauses of a SELECT add around its expressions.
+_CLAUSES = 20
 
 _OPENS = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
 _CLOSES = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
@@ -44,19 +46,38 @@ def parse_expression(source: SourceText) -> exp.Expr:
     """
     if len(source.text) > LENGTH_MAX:
         _refuse(source, LENGTH_MAX, f"an expression has at most {LENGTH_MAX} characters")
-    _refuse_nesting(source)
-    try:
-        tree = sqlglot.parse_one(source.text, dialect=Dialect)
-    except ParseError as error:
-        raise ProjectError([_problem(source, error)]) from error
-    except (SqlglotError, RecursionError) as error:
-        raise ProjectError([source.problem(0, "this is not a SQL expression")]) from error
+    tree = _parsed(source, "a SQL expression")
     if isinstance(tree, exp.Alias):
         name = tree.args["alias"]
         _refuse(source, position(name, source), f"cannot read on at `{name.name}`")
     if not isinstance(tree, exp.Condition | exp.Interval) or isinstance(tree, exp.Star):
         _refuse(source, 0, "this is not one condition or value")
     return tree
+
+
+def parse_select(source: SourceText, *, length_max: int) -> exp.Select:
+    """The one parsed `SELECT` of the text.
+
+    Raises: ProjectError where the text is too long, nests too deep or is not one SELECT.
+    """
+    if len(source.text) > length_max:
+        _refuse(source, length_max, f"a query has at most {length_max} characters")
+    tree = _parsed(source, "a SQL query")
+    if not isinstance(tree, exp.Select):
+        _refuse(source, 0, "this is not one `SELECT`")
+    if depth(tree) > DEPTH_MAX + _CLAUSES:
+        _refuse(source, 0, f"this is more than {DEPTH_MAX} levels deep")
+    return tree
+
+
+def _parsed(source: SourceText, expected: str) -> exp.Expr:
+    _refuse_nesting(source)
+    try:
+        return sqlglot.parse_one(source.text, dialect=Dialect)
+    except ParseError as error:
+        raise ProjectError([_problem(source, error)]) from error
+    except (SqlglotError, RecursionError) as error:
+        raise ProjectError([source.problem(0, f"this is not {expected}")]) from error
 
 
 def position(node: exp.Expr, source: SourceText) -> int:

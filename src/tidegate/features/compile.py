@@ -1,0 +1,239 @@
+"""From the text of a `features.sql` to the plan that computes it.
+
+The plan runs in layers. Each evaluates the columns that its windows need, then runs the windows of
+every entity; windows over the values of other windows stand in a later layer. What remains, the
+scalar expressions around the windows, is evaluated once at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from tidegate.features.binding import Binder, Hidden, Selected, WindowCall
+from tidegate.features.plan import Call, EntityPlan
+from tidegate.features.problems import Problems
+from tidegate.features.statement import read
+from tidegate.schema import ColumnType, Schema
+from tidegate.sql.expression import Expression
+from tidegate.sql.source import SourceText
+
+# Part of every fingerprint: raised when what is kept of events changes its meaning.
+_LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature: its name, the type of its values, and how it was written.
+
+    `entities` are the keys of all windows it depends on. Its value is that of `column`, if there
+    is one, else that of `expression`.
+    """
+
+    name: str
+    type: ColumnType
+    sql: str
+    entities: tuple[tuple[str, ...], ...]
+    column: str | None
+    expression: Expression | None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that the value is made of: declared ones, and values of windows."""
+        if self.expression is not None:
+            return self.expression.columns
+        return frozenset() if self.column is None else frozenset({self.column})
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """The windows of one PARTITION BY in one layer.
+
+    `outputs` names the column of each call's values; the names say what the calls mean. Entities
+    with equal fingerprints keep the same and may take over each other's state.
+    """
+
+    layer: int
+    plan: EntityPlan
+    outputs: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Columns to evaluate, and then the windows that read them and those of earlier layers."""
+
+    hidden: tuple[Hidden, ...]
+    entities: tuple[Entity, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePlan:
+    """All that a `features.sql` computes; equal fingerprints mean the same values.
+
+    `reads` tells, for each hidden column and each call, the columns that it is computed from.
+    """
+
+    features: tuple[Feature, ...]
+    layers: tuple[Layer, ...]
+    event_time: str
+    reads: Mapping[str, frozenset[str]]
+    fingerprint: str
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """The entities of all layers, in the order in which they run."""
+        return tuple(entity for layer in self.layers for entity in layer.entities)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the features."""
+        return pa.schema([pa.field(f.name, f.type.arrow) for f in self.features])
+
+
+def compile_features(
+    source: SourceText, schema: Schema, *, lateness: int, look_back: int
+) -> FeaturePlan:
+    """The plan of a `features.sql`.
+
+    `lateness` and `look_back` are in microseconds; `EntityPlan` says what they bound.
+
+    Raises: ProjectError with every mistake, each with its place and a hint.
+
+    >>> cards = Schema.of([("id", "text"), ("ts", "timestamp"), ("card", "text")],
+    ...     id="id", event_time="ts")
+    >>> text = '''SELECT count(*) OVER (PARTITION BY card ORDER BY ts
+    ...     RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW) AS n FROM events'''
+    >>> plan = compile_features(SourceText(text), cards, lateness=0, look_back=0)
+    >>> plan.entities[0].outputs
+    ('count(*) over (card range 1 h to 0)',)
+    """
+    problems = Problems(source)
+    binder = Binder(problems, read(problems), schema)
+    binder.bind()
+    problems.stop()
+    reads = {h.name: h.columns for h in binder.hidden.values()}
+    reads |= {c.name: c.columns for c in binder.calls.values()}
+    types = {c.name: str(c.type) for c in schema}
+    layers = _layers(binder, _Fingerprints(reads, types), lateness, look_back)
+    features = tuple(_feature(s, reads, binder.calls) for s in binder.features)
+    fingerprint = _hash(
+        [e.fingerprint for layer in layers for e in layer.entities],
+        *([s.name, s.type, s.column or _sql(s.expression)] for s in binder.features),
+        sorted(_declared(reads, types, [c for f in features for c in f.columns])),
+    )
+    return FeaturePlan(features, layers, schema.event_time, reads, fingerprint)
+
+
+def _feature(
+    selected: Selected, reads: Mapping[str, frozenset[str]], calls: Mapping[str, WindowCall]
+) -> Feature:
+    made = Feature(
+        selected.name, selected.type, selected.sql, (), selected.column, selected.expression
+    )
+    keys = {calls[c].keys: None for c in sorted(_behind(reads, made.columns)) if c in calls}
+    return Feature(made.name, made.type, made.sql, tuple(keys), made.column, made.expression)
+
+
+def _layers(
+    binder: Binder, prints: _Fingerprints, lateness: int, look_back: int
+) -> tuple[Layer, ...]:
+    calls, hidden = binder.calls.values(), binder.hidden.values()
+    count = max((c.layer + 1 for c in calls), default=0)
+    layers = []
+    for number in range(count):
+        groups: dict[tuple[str, ...], list[WindowCall]] = {}
+        for call in (c for c in calls if c.layer == number):
+            groups.setdefault(call.keys, []).append(call)
+        plans = [
+            (_entity_plan(keys, group, binder.columns, lateness, look_back), group)
+            for keys, group in groups.items()
+        ]
+        entities = tuple(
+            Entity(number, plan, tuple(c.name for c in group), prints.of(plan, group))
+            for plan, group in plans
+        )
+        layers.append(Layer(tuple(h for h in hidden if h.layer == number), entities))
+    return tuple(layers)
+
+
+def _entity_plan(
+    keys: tuple[str, ...],
+    calls: Sequence[WindowCall],
+    types: Mapping[str, ColumnType],
+    lateness: int,
+    look_back: int,
+) -> EntityPlan:
+    values = tuple(dict.fromkeys(c.argument for c in calls if c.argument is not None))
+    filters = tuple(dict.fromkeys(c.filter for c in calls if c.filter is not None))
+    frames = tuple(dict.fromkeys(c.frame for c in calls if c.frame is not None))
+    return EntityPlan(
+        keys=keys,
+        key_types=tuple(types[k] for k in keys),
+        values=values,
+        value_types=tuple(types[v] for v in values),
+        filters=filters,
+        frames=frames,
+        calls=tuple(
+            Call(
+                aggregate=c.aggregate,
+                argument=None if c.argument is None else values.index(c.argument),
+                type=c.type,
+                frame=None if c.frame is None else frames.index(c.frame),
+                filter=None if c.filter is None else filters.index(c.filter),
+                offset=c.offset,
+            )
+            for c in calls
+        ),
+        lateness=lateness,
+        look_back=look_back,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fingerprints:
+    """The meaning of entities: their plan, and the types of all declared columns behind it."""
+
+    reads: Mapping[str, frozenset[str]]
+    types: Mapping[str, str]
+
+    def of(self, plan: EntityPlan, calls: Sequence[WindowCall]) -> str:
+        read = [c for call in calls for c in call.columns]
+        return _hash(plan, sorted(_declared(self.reads, self.types, read)))
+
+
+def _declared(
+    reads: Mapping[str, frozenset[str]], types: Mapping[str, str], names: Sequence[str]
+) -> set[str]:
+    """The declared columns behind columns, with their types."""
+    return {f"{c}: {types[c]}" for c in _behind(reads, names) if c in types}
+
+
+def _behind(reads: Mapping[str, frozenset[str]], names: Sequence[str] | frozenset[str]) -> set[str]:
+    """The columns and all that they are computed from."""
+    return set(_walk(reads, names))
+
+
+def _walk(
+    reads: Mapping[str, frozenset[str]], names: Sequence[str] | frozenset[str]
+) -> Iterator[str]:
+    waiting, seen = list(names), set(names)
+    while waiting:
+        name = waiting.pop()
+        yield name
+        new = reads.get(name, frozenset()) - seen
+        seen |= new
+        waiting += new
+
+
+def _sql(expression: Expression | None) -> str:
+    return "" if expression is None else expression.sql
+
+
+def _hash(*parts: object) -> str:
+    text = "\n".join([f"layout {_LAYOUT}", *map(repr, parts)])
+    return hashlib.sha256(text.encode()).hexdigest()
