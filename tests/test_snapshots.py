@@ -1,13 +1,16 @@
 """Snapshots are whole or not there, and what was damaged is passed over."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from tidegate.engine import EngineState
@@ -29,16 +32,19 @@ def state(offset: int, *, dedupe: bytes = b"index") -> EngineState:
     )
 
 
+SECTIONS = [b"keys", b"", memoryview(np.arange(5)), bytearray(range(200)) * 10]
+
+
 @pytest.fixture
 def snapshots(tmp_path: Path) -> Snapshots:
     found = Snapshots(tmp_path)
     for offset in (3, 20, 100):
-        found.save(state(offset))
+        found.save(state(offset), SECTIONS)
     return found
 
 
 def offsets(snapshots: Snapshots, *, offset_max: int = EVERYTHING) -> list[int]:
-    return [s.offset for s in snapshots.load(offset_max=offset_max)]
+    return [s.state.offset for s in snapshots.load(offset_max=offset_max) if s.is_whole()]
 
 
 def file(folder: Path, offset: int) -> Path:
@@ -46,8 +52,54 @@ def file(folder: Path, offset: int) -> Path:
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    Snapshots(tmp_path).save(state(7))
-    assert list(Snapshots(tmp_path).load(offset_max=7)) == [state(7)]
+    Snapshots(tmp_path).save(state(7), SECTIONS)
+    (found,) = Snapshots(tmp_path).load(offset_max=7)
+    assert found.state == state(7)
+    assert [bytes(s) for s in found.sections()] == [bytes(s) for s in SECTIONS]
+
+
+def test_a_snapshot_of_the_first_format_is_read(tmp_path: Path) -> None:
+    """Its state lacks what has been added since, and there are no sections."""
+    body = msgspec.msgpack.encode(
+        {k: v for k, v in msgspec.structs.asdict(state(7)).items() if k != "newest_of_events"}
+    )
+    head = b"TIDEGATE-SNAPSHOT-1\n" + hashlib.sha256(body).digest()
+    file(tmp_path, 7).write_bytes(head + body)
+    (found,) = Snapshots(tmp_path).load(offset_max=7)
+    assert found.state == state(7)
+    assert list(found.sections()) == []
+    assert found.is_whole()
+    file(tmp_path, 7).write_bytes(head + flipped(body))
+    assert list(Snapshots(tmp_path).load(offset_max=7)) == []
+
+
+def test_a_draft_does_not_count_until_it_is_published(snapshots: Snapshots, tmp_path: Path) -> None:
+    snapshots.draft(state(200), SECTIONS)
+    assert [s.offset for s in snapshots.prune(keep=1, offset_max=EVERYTHING)] == [100]
+    snapshots.publish(200)
+    assert offsets(snapshots) == [200, 100]
+
+
+def test_a_draft_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"half"
+        raise RuntimeError("the state is gone")
+
+    snapshots = Snapshots(tmp_path)
+    with pytest.raises(RuntimeError, match="gone"):
+        snapshots.draft(state(1), failing())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left_out", range(len(SECTIONS)))
+def test_a_file_that_lacks_a_section_is_torn(tmp_path: Path, left_out: int) -> None:
+    snapshots = Snapshots(tmp_path)
+    snapshots.save(state(1), SECTIONS)
+    whole = file(tmp_path, 1).read_bytes()
+    snapshots.save(state(1), SECTIONS[:left_out])
+    shorter = len(file(tmp_path, 1).read_bytes()) - 40
+    file(tmp_path, 1).write_bytes(whole[:shorter] + whole[-40:])
+    assert offsets(snapshots) == []
 
 
 def test_the_newest_comes_first(snapshots: Snapshots) -> None:
@@ -69,8 +121,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "torn": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
     "a bit of the state flipped": flipped,
-    "a bit of the checksum flipped": lambda data: data[:25] + flipped(data[25:26]) + data[26:],
-    "another format": lambda data: data.replace(b"SNAPSHOT-1", b"SNAPSHOT-2"),
+    "a bit of the checksum flipped": lambda data: data[:30] + flipped(data[30:31]) + data[31:],
+    "a bit of the length flipped": lambda data: data[:20] + flipped(data[20:21]) + data[21:],
+    "only the end is missing": lambda data: data[:-40],
+    "another format": lambda data: data.replace(b"SNAPSHOT-2", b"SNAPSHOT-3"),
     "longer than it was": lambda data: data + b"\0",
 }
 
@@ -86,7 +140,7 @@ def test_a_damaged_file_is_passed_over(
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
-    snapshots.save(state(1))
+    snapshots.save(state(1), [b"keys", b"", b"rows"])
     whole = file(tmp_path, 1).read_bytes()
     for at in range(len(whole)):
         file(tmp_path, 1).write_bytes(whole[:at] + flipped(whole[at : at + 1]) + whole[at + 1 :])
@@ -162,7 +216,7 @@ for offset in range(1_000_000):
     snapshots.save(EngineState(
         offset=offset, newest_event_time=0, newest_ingest_time=0, version="v", files={},
         dedupe=bytes(300_000), windows={},
-    ))
+    ), [bytes(100_000)] * 3)
     snapshots.prune(keep=2, offset_max=offset)
 """
 

@@ -63,6 +63,8 @@ class EngineState(msgspec.Struct, frozen=True):
     """All that the engine remembers, as it is stored; `offset` is the log offset it stands for.
 
     Ids are remembered for the dedupe horizon before `newest_ingest_time`, the highest of an event.
+    `newest_of_events` is the newest event time of an event, whatever time has passed without one;
+    None where the version has no features. Their state is kept beside this one.
     """
 
     offset: int
@@ -72,6 +74,7 @@ class EngineState(msgspec.Struct, frozen=True):
     files: dict[str, str]
     dedupe: bytes
     windows: dict[str, bytes]
+    newest_of_events: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

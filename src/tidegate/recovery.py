@@ -39,15 +39,14 @@ def recover(
             offset=log.next_offset,
         )
     first = log.first_offset
-    for state in snapshots.load(offset_max=position):
+    for snapshot in snapshots.load(offset_max=position):
+        offset = snapshot.state.offset
         try:
-            if state.offset >= first:
-                return _restored(state, folder, log, clock)
-            _log.error(
-                "snapshot_unusable", offset=state.offset, reason=f"the log begins at {first}"
-            )
+            if offset >= first:
+                return _restored(snapshot.state, folder, log, clock)
+            _log.error("snapshot_unusable", offset=offset, reason=f"the log begins at {first}")
         except TidegateError as error:
-            _log.error("snapshot_unusable", offset=state.offset, reason=str(error))
+            _log.error("snapshot_unusable", offset=offset, reason=str(error))
     if first > 0:
         raise DamageError(
             f"nothing to begin from: the tables hold what lies below offset {position}, no "

@@ -1,13 +1,25 @@
-"""Snapshots of the engine's state: whole or not at all, checksummed, a few kept."""
+"""Snapshots of the engine's state: whole or not at all, checksummed, a few kept.
+
+A file is a line that names the format, then sections, then an end. A section is its length in
+bytes (8, little-endian), its SHA-256 and its bytes; the first one is the `EngineState`, those after
+it are the buffers of the features' state, which may be larger than memory has room for twice and
+are therefore written and read one by one. The end is a length that no section has and the SHA-256
+of all the checksums before it, so that a file that lacks a section is as torn as one that lacks
+half of one. Files of the first format, which have a state and no sections, are read as well.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO, TypeAlias
 
 import msgspec
 import structlog
@@ -15,10 +27,42 @@ import structlog
 from tidegate.engine import EngineState
 from tidegate.errors import DamageError, StorageFullError
 
-_MAGIC = b"TIDEGATE-SNAPSHOT-1\n"
-_DIGEST_BYTES = 32
+_OLD_MAGIC = b"TIDEGATE-SNAPSHOT-1\n"
+_MAGIC = b"TIDEGATE-SNAPSHOT-2\n"
+_HEAD = struct.Struct("<Q32s")
+_END = 2**64 - 1
 _NAME = re.compile(r"[0-9]{20}\.snapshot")
 _log = structlog.get_logger()
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot on disk whose `state` is good; `sections` are checked as they are read."""
+
+    state: EngineState
+    path: Path
+
+    def sections(self) -> Iterator[bytearray]:
+        """The buffers of the features' state, in the order in which they were written.
+
+        Raises: DamageError where one is torn or was changed, or where the file does not end as it
+        should.
+        """
+        with _reading(self.path) as file:
+            if file.read(len(_MAGIC)) == _MAGIC:
+                yield from islice(_sections(file, self.path.name), 1, None)
+
+    def is_whole(self) -> bool:
+        """Whether all of it is as it was written; one that is not is reported."""
+        try:
+            for _ in self.sections():
+                pass
+        except DamageError as error:
+            _report(self.path, error)
+            return False
+        return True
 
 
 class Snapshots:
@@ -26,50 +70,85 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._drafts: set[Path] = set()
+        # Gigabytes are read once to see that they are good, not at each pruning.
+        self._whole: dict[Path, tuple[int, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, state: EngineState) -> None:
+    def save(self, state: EngineState, sections: Iterable[Buffer] = ()) -> None:
         """Write a snapshot; it is there whole, even after a loss of power, or not at all.
 
         Raises: StorageFullError.
         """
+        self.draft(state, sections)
+        self.publish(state.offset)
+
+    def draft(self, state: EngineState, sections: Iterable[Buffer] = ()) -> None:
+        """Write a snapshot that counts only once it is published, durably.
+
+        Raises: StorageFullError; then nothing of it is left.
+        """
+        draft = self._path(state.offset).with_suffix(".draft")
+        self._drafts.add(draft)
         try:
-            self._save(state)
+            with draft.open("wb") as file:
+                _write(file, [msgspec.msgpack.encode(state)], sections)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException as error:
+            self.discard(state.offset)
+            if isinstance(error, OSError):
+                raise StorageFullError(f"a snapshot cannot be written: {error}") from error
+            raise
+
+    def publish(self, offset: int) -> None:
+        """Let a draft count. Raises: StorageFullError."""
+        final = self._path(offset)
+        draft = final.with_suffix(".draft")
+        try:
+            draft.replace(final)
+            self._whole[final] = _mark(final)
+            self._sync_folder()
         except OSError as error:
             raise StorageFullError(f"a snapshot cannot be written: {error}") from error
+        self._drafts.discard(draft)
 
-    def _save(self, state: EngineState) -> None:
-        body = msgspec.msgpack.encode(state)
-        final = self._folder / f"{state.offset:020d}.snapshot"
-        draft = final.with_suffix(".draft")
-        with draft.open("wb") as file:
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(final)
-        self._sync_folder()
+    def discard(self, offset: int) -> None:
+        """Remove a draft that is not to be published."""
+        draft = self._path(offset).with_suffix(".draft")
+        self._drafts.discard(draft)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
-    def load(self, *, offset_max: int) -> Iterator[EngineState]:
-        """The good snapshots at or before `offset_max`, newest first; damaged ones are reported."""
+    def load(self, *, offset_max: int) -> Iterator[Snapshot]:
+        """The snapshots at or before `offset_max` with a good state, newest first.
+
+        Damaged ones are reported and left out; see `Snapshot.sections` for the features' state.
+        """
         for path in reversed(self._files()):
             if int(path.stem) > offset_max:
                 continue
             try:
-                yield _read(path)
+                yield Snapshot(_state(path), path)
             except DamageError as error:
-                _log.error("snapshot_damaged", file=path.name, reason=str(error))
+                _report(path, error)
 
     def prune(self, *, keep: int, offset_max: int) -> list[EngineState]:
-        """Keep the newest `keep` good snapshots at or before `offset_max`, and return them.
+        """Keep the newest `keep` good snapshots at or before `offset_max`, and return their states.
 
-        Those older than them go, and so do drafts. Damaged ones do not count.
+        Those older than them go, and so do drafts of an earlier process. Damaged ones do not count.
         Raises: StorageFullError if files cannot be removed.
         """
-        kept = list(islice(self.load(offset_max=offset_max), keep))
+        good = (s.state for s in self.load(offset_max=offset_max) if self._is_whole(s))
+        kept = list(islice(good, keep))
         oldest = kept[-1].offset if len(kept) == keep else 0
         try:
-            for path in (*self._files(), *self._folder.glob("*.draft")):
-                if path.suffix == ".draft" or int(path.stem) < oldest:
+            for path in self._files():
+                if int(path.stem) < oldest:
+                    path.unlink(missing_ok=True)
+                    self._whole.pop(path, None)
+            for path in self._folder.glob("*.draft"):
+                if path not in self._drafts:
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageFullError(f"old snapshots cannot be removed: {error}") from error
@@ -79,9 +158,20 @@ class Snapshots:
         """The offsets of the snapshots on disk, ascending."""
         return [int(p.stem) for p in self._files()]
 
+    def _path(self, offset: int) -> Path:
+        return self._folder / f"{offset:020d}.snapshot"
+
     def _files(self) -> list[Path]:
         """The snapshot files, oldest first; what else lies in the folder is let alone."""
         return sorted(p for p in self._folder.glob("*.snapshot") if _NAME.fullmatch(p.name))
+
+    def _is_whole(self, snapshot: Snapshot) -> bool:
+        mark = _mark(snapshot.path)
+        if self._whole.get(snapshot.path) != mark:
+            if not snapshot.is_whole():
+                return False
+            self._whole[snapshot.path] = mark
+        return True
 
     def _sync_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY)
@@ -91,14 +181,69 @@ class Snapshots:
             os.close(folder)
 
 
-def _read(path: Path) -> EngineState:
+def _mark(path: Path) -> tuple[int, int]:
+    """What changes when a file is written to."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _report(path: Path, error: DamageError) -> None:
+    _log.error("snapshot_damaged", file=path.name, reason=str(error))
+
+
+def _write(file: IO[bytes], *parts: Iterable[Buffer]) -> None:
+    whole = hashlib.sha256()
+    file.write(_MAGIC)
+    for part in parts:
+        for section in part:
+            content = memoryview(section).cast("B")
+            digest = hashlib.sha256(content).digest()
+            file.write(_HEAD.pack(len(content), digest))
+            file.write(content)
+            whole.update(digest)
+    file.write(_HEAD.pack(_END, whole.digest()))
+
+
+def _reading(path: Path) -> IO[bytes]:
     try:
-        data = path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise DamageError(f"{path.name} cannot be read: {error}") from error
-    digest, body = data[len(_MAGIC) :][:_DIGEST_BYTES], data[len(_MAGIC) + _DIGEST_BYTES :]
-    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
-        raise DamageError(f"{path.name} is torn or was changed")
+
+
+def _sections(file: IO[bytes], name: str) -> Iterator[bytearray]:
+    """The sections of a file of the present format, from behind its first line."""
+    whole = hashlib.sha256()
+    size = os.fstat(file.fileno()).st_size
+    while True:
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise DamageError(f"{name} is torn")
+        length, digest = _HEAD.unpack(head)
+        if length == _END:
+            break
+        yield _section(file, name, length, digest, size)
+        whole.update(digest)
+    if whole.digest() != digest or file.read(1):
+        raise DamageError(f"{name} was changed")
+
+
+def _section(file: IO[bytes], name: str, length: int, digest: bytes, size: int) -> bytearray:
+    if length > size - file.tell():
+        raise DamageError(f"{name} is torn")
+    content = bytearray(length)
+    try:
+        read = file.readinto(content)  # type: ignore[attr-defined] # every buffered file has it
+    except OSError as error:
+        raise DamageError(f"{name} cannot be read: {error}") from error
+    if read != length or hashlib.sha256(content).digest() != digest:
+        raise DamageError(f"{name} is torn or was changed")
+    return content
+
+
+def _state(path: Path) -> EngineState:
+    with _reading(path) as file:
+        body = _state_bytes(file, path.name)
     try:
         state = msgspec.msgpack.decode(body, type=EngineState)
     except msgspec.MsgspecError as error:
@@ -106,3 +251,16 @@ def _read(path: Path) -> EngineState:
     if state.offset != int(path.stem):
         raise DamageError(f"{path.name} holds the state at offset {state.offset}")
     return state
+
+
+def _state_bytes(file: IO[bytes], name: str) -> bytes | bytearray:
+    try:
+        magic = file.read(len(_MAGIC))
+        if magic == _MAGIC:
+            return next(_sections(file, name), b"")
+        digest, body = file.read(32), file.read()
+    except OSError as error:
+        raise DamageError(f"{name} cannot be read: {error}") from error
+    if magic != _OLD_MAGIC or hashlib.sha256(body).digest() != digest:
+        raise DamageError(f"{name} is torn or was changed")
+    return body
