@@ -1,126 +1,67 @@
-"""Runs a plan on batches: Arrow columns in, Arrow columns and the errors of rows out."""
+"""Runs checked trees on batches: small batches by NumPy as far as that goes, all else by Polars."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from operator import or_
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from functools import cached_property
 
-import polars as pl
 import pyarrow as pa
 
-from tidegate.schema import ColumnType, Kind
-from tidegate.sql.functions.arithmetic import within
-from tidegate.sql.functions.logic import balanced
-from tidegate.sql.functions.time import DAY
-from tidegate.sql.plan import Plan, staged
-from tidegate.sql.tree import COLUMN, Fault, Lowered, Node
-from tidegate.sql.types import DIGITS_INT64, Name
+from tidegate.schema import ColumnType
+from tidegate.sql.direct import Direct, GiveUp, covered
+from tidegate.sql.frame import Frame, Result
+from tidegate.sql.tree import COLUMN, Node
 
-Result: TypeAlias = "tuple[pa.Array[Any], Mapping[int, str]]"
+# Up to here NumPy is faster than Polars, whose fixed cost is that of some hundred operations.
+DIRECT_ROWS_MAX = 4_096
 
-_NOTHING: Mapping[int, str] = {}
-# Stands in for the columns of a batch when none is read: a frame needs one to have rows.
-_ROWS = "#rows"
-# Whether any operation failed in a row, decisive or not.
-_SUSPECT = "#suspect"
+Output = tuple[Node, ColumnType]
 
 
 class Evaluation:
-    """A plan for several trees, each with the column type in which its values go out."""
+    """Several trees, each with the column type in which its values go out."""
 
-    def __init__(self, outputs: Sequence[tuple[Node, ColumnType]]) -> None:
-        trees = [tree for tree, _ in outputs]
-        self._types = [type_ for _, type_ in outputs]
-        self._columns = sorted({str(n.value) for t in trees for n in t.walk() if n.op is COLUMN})
-        plan = Plan(trees)
-        lowered = [_outgoing(plan.lower(tree), tree, plan) for tree in trees]
-        self._stages = plan.stages
-        self._told = {
-            i: _told(low.faults).alias(f"e{i}") for i, low in enumerate(lowered) if low.faults
-        }
-        self._select = [low.value.alias(f"v{i}") for i, low in enumerate(lowered)]
-        origins = {id(f.origin): f.origin for low in lowered for f in low.faults}
-        if origins:
-            self._select.append(balanced(or_, list(origins.values())).alias(_SUSPECT))
+    def __init__(
+        self, outputs: Sequence[Output], *, direct_rows_max: int = DIRECT_ROWS_MAX
+    ) -> None:
+        self._count = len(outputs)
+        self._direct_rows_max = direct_rows_max
+        numbered = list(enumerate(outputs))
+        self._plain = {i: str(tree.value) for i, (tree, _) in numbered if tree.op is COLUMN}
+        self._computed = {i: o for i, o in numbered if i not in self._plain}
+        self._covered = {i: o for i, o in self._computed.items() if covered(o[0])}
 
     def run(self, batch: pa.RecordBatch) -> list[Result]:
         """Values and errors of each tree, in order."""
-        if not self._types:
-            return []
-        frame = self._frame(batch)
-        values = _computed(frame, self._stages, self._select)
-        failed = self._failed(frame, values)
-        columns = values.select(f"v{i}" for i in range(len(self._types))).to_arrow()
-        return [
-            (_arrow(columns.column(i), type_, batch.num_rows), failed.get(i, _NOTHING))
-            for i, type_ in enumerate(self._types)
-        ]
+        found: dict[int, Result] = {i: (batch.column(n), {}) for i, n in self._plain.items()}
+        if self._covered and 0 < batch.num_rows <= self._direct_rows_max:
+            try:
+                values = self._direct.run(batch)
+            except GiveUp:
+                found |= self._run(self._computed, self._whole, batch)
+            else:
+                found |= {i: (v, {}) for i, v in zip(self._covered, values, strict=True)}
+                found |= self._run(self._uncovered, self._rest, batch)
+        else:
+            found |= self._run(self._computed, self._whole, batch)
+        return [found[i] for i in range(self._count)]
 
-    def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
-        if not self._columns:
-            return pl.DataFrame({_ROWS: pl.zeros(batch.num_rows, pl.Int8, eager=True)})
-        frame = pl.from_arrow(batch.select(self._columns))
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a batch becomes a frame
-        return frame
+    @staticmethod
+    def _run(outputs: dict[int, Output], frame: Frame, batch: pa.RecordBatch) -> dict[int, Result]:
+        return dict(zip(outputs, frame.run(batch), strict=True))
 
-    def _failed(self, frame: pl.DataFrame, values: pl.DataFrame) -> dict[int, Mapping[int, str]]:
-        if not self._told or not values[_SUSPECT].any():
-            return {}
-        # Only now, and only for the rows concerned, is it worked out what counts and why.
-        rows = values[_SUSPECT].arg_true()
-        sentences = _computed(frame[rows], self._stages, list(self._told.values()))
-        numbers = rows.to_list()
-        return {i: _sentences(numbers, sentences[f"e{i}"]) for i in self._told}
+    @cached_property
+    def _direct(self) -> Direct:
+        return Direct(list(self._covered.values()))
 
+    @cached_property
+    def _uncovered(self) -> dict[int, Output]:
+        return {i: o for i, o in self._computed.items() if i not in self._covered}
 
-def _sentences(rows: Sequence[int], told: pl.Series) -> Mapping[int, str]:
-    return {row: text for row, text in zip(rows, told.to_list(), strict=True) if text is not None}
+    @cached_property
+    def _rest(self) -> Frame:
+        return Frame(list(self._uncovered.values()))
 
-
-def _told(faults: Sequence[Fault]) -> pl.Expr:
-    """The sentence of the first fault that holds, null where none does."""
-    return pl.coalesce([pl.when(f.condition).then(pl.lit(f.sentence)) for f in faults])
-
-
-def _computed(
-    frame: pl.DataFrame, stages: Sequence[Sequence[pl.Expr]], select: Sequence[pl.Expr]
-) -> pl.DataFrame:
-    # The last step adds columns too, rather than selecting: literals then have the frame's height.
-    return staged(frame, stages).with_columns(select)
-
-
-def _outgoing(lowered: Lowered, tree: Node, plan: Plan) -> Lowered:
-    """The value as it leaves: dates as timestamps, decimals within 18 digits or an error."""
-    match tree.type.name:
-        case Name.TIMESTAMP:
-            return replace(lowered, value=lowered.value.cast(pl.Datetime("us")))
-        case Name.DATE:
-            micros = lowered.value * DAY
-            return replace(lowered, value=micros.cast(pl.Datetime("us")))
-        case Name.DECIMAL:
-            return _outgoing_decimal(plan.share(lowered), tree)
-        case _:
-            return lowered
-
-
-def _outgoing_decimal(lowered: Lowered, tree: Node) -> Lowered:
-    fits = within(lowered.value, 10**DIGITS_INT64 - 1)
-    faults = lowered.faults
-    if tree.type.precision > DIGITS_INT64:
-        sentence = f"more than {DIGITS_INT64} digits in `{tree.text}`"
-        beyond = ~fits.fill_null(value=True)
-        faults = (*faults, Fault(beyond, sentence, beyond))
-    value = pl.when(fits).then(lowered.value).cast(pl.Decimal(38, 0))
-    return Lowered(value, lowered.level, faults)
-
-
-def _arrow(column: pa.ChunkedArray[Any], type_: ColumnType, rows: int) -> pa.Array[Any]:
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.array([], array.type)
-    if type_.kind is Kind.DECIMAL:
-        # The whole number is the value scaled: the same bytes under the declared type.
-        return pa.Array.from_buffers(type_.arrow, rows, array.buffers(), offset=array.offset)
-    return array if array.type == type_.arrow else array.cast(type_.arrow)
+    @cached_property
+    def _whole(self) -> Frame:
+        return Frame(list(self._computed.values()))

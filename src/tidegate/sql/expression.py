@@ -17,7 +17,7 @@ import tidegate.sql.nodes  # noqa: F401 - fills the table of handlers
 from tidegate.errors import ProjectError
 from tidegate.schema import ColumnType, Kind, Schema
 from tidegate.sql.check import Checker, convert
-from tidegate.sql.evaluate import Evaluation
+from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
 from tidegate.sql.parse import DEPTH_MAX, Dialect, depth, parse_expression
 from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node
@@ -139,12 +139,18 @@ def _canonical(node: exp.Expr, scope: Scope) -> str:
 class ExpressionSet:
     """Expressions evaluated together: what they share is computed once.
 
+    Batches of up to `direct_rows_max` rows go by NumPy where the operations allow it; the values
+    are the same either way.
+
     The plan is made when the set is built; `evaluate` may be called from one thread at a time.
     """
 
-    def __init__(self, expressions: Sequence[Expression]) -> None:
+    def __init__(
+        self, expressions: Sequence[Expression], *, direct_rows_max: int = DIRECT_ROWS_MAX
+    ) -> None:
         self.expressions = tuple(expressions)
-        self._evaluation = Evaluation([(e.tree, e.type) for e in self.expressions])
+        outputs = [(e.tree, e.type) for e in self.expressions]
+        self._evaluation = Evaluation(outputs, direct_rows_max=direct_rows_max)
 
     def evaluate(self, batch: pa.RecordBatch) -> list[Evaluated]:
         """The expressions' values for each row of the batch, in the expressions' order.

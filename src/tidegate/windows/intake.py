@@ -47,6 +47,7 @@ class Intake:
         self._expressions = ExpressionSet(list(self._computed.values()))
         fields = [pa.field(n, e.type.arrow) for n, e in held.items()]
         self.schema = pa.schema([pa.field(HELD_TIME, pa.int64(), nullable=False), *fields])
+        self._nothing = empty(self.schema)
         read = {schema.event_time}.union(*(e.columns for e in held.values()))
         self._read = [n for n in schema.names if n in read]
 
@@ -76,7 +77,7 @@ class Intake:
 
     def _held(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, Mapping[int, str]]:
         if not events.num_rows:
-            return empty(self.schema), {}
+            return self._nothing, {}
         results = dict(zip(self._computed, self._expressions.evaluate(events), strict=True))
         columns: list[pa.Array[Any]] = [events.column(self._event_time).view(pa.int64())]
         for name in self.schema.names[1:]:

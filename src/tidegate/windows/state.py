@@ -56,6 +56,9 @@ class Closed:
     errors: Errors
 
 
+_NONE_LATE = empty(LATE_ROWS)
+
+
 class WindowState:
     """The open windows of one query.
 
@@ -70,6 +73,7 @@ class WindowState:
         self._pieces: list[pa.RecordBatch] = []
         self._joined_pieces = 0  # so many of the pieces are the result of joining
         self._fold_at = _FOLD_MIN  # fold when more rows are held
+        self._none_emitted = empty(query.schema)
         self._next = NEVER  # the first open window that holds a row
 
     @property
@@ -117,7 +121,7 @@ class WindowState:
         offsets = np.array([log_offset], dtype=np.int64)
         nothing = Spans.of(empty(self.query.held_schema), self.query.grid, marks[:0])
         rows, errors = self._step(nothing, marks=marks, offsets=offsets)
-        return Closed(rows, empty(LATE_ROWS), errors)
+        return Closed(rows, _NONE_LATE, errors)
 
     def snapshot(self) -> bytes:
         """The state as bytes, in Arrow's IPC format."""
@@ -156,14 +160,14 @@ class WindowState:
     ) -> tuple[pa.RecordBatch, Errors]:
         """Adds the rows that arrived and emits the windows that close."""
         if not len(marks):
-            return empty(self.query.schema), []
+            return self._none_emitted, []
         if self.rows_held > self._fold_at:
             self._fold()
         self._add(arrived)
         self.watermark, before = int(marks[-1]), self.watermark
         until = self.query.grid.open(self.watermark)
         if self._next >= until:
-            return empty(self.query.schema), []
+            return self._none_emitted, []
         spans = self._spans_with(arrived, before)
         emitted = list(self._closing(spans, until=until, marks=marks, offsets=offsets))
         self._replace(spans.after(until))
@@ -254,7 +258,7 @@ class WindowState:
             taken.rows, grid.first(times), np.minimum(grid.last(times), grid.open(met) - 1)
         )
         if not (missed.last >= missed.first).any():
-            return empty(LATE_ROWS)
+            return _NONE_LATE
         rows, numbers = missed.each_pair()
         at = taken.positions[rows]
         columns = [

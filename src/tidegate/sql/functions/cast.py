@@ -27,7 +27,7 @@ def cast(node: Node, target: Type, *, text: str = "", fails: bool = True) -> Nod
         return node
     if node.is_literal and node.value is None:
         return literal(None, target, text=node.text)
-    found = _PHYSICAL if node.type == NULL else _CONVERSIONS.get((node.type.name, target.name))
+    found = _PHYSICAL if node.type == NULL else CONVERSIONS.get((node.type.name, target.name))
     if found is None:
         return None
     operation = found[0] if fails and not _widens(node.type, target) else found[1]
@@ -310,7 +310,7 @@ _PHYSICAL = _op("widened", _physical)
 _NOT_ZERO = _op("number to boolean", lambda v, _, __: v != 0)
 _TO_DECIMAL = _op("whole to decimal", _whole_to_decimal, fails=True)
 _WHOLE_TO_TEXT = _op("whole to text", _physical)
-_CONVERSIONS: Mapping[tuple[Name, Name], tuple[Operation, Operation]] = {
+CONVERSIONS: Mapping[tuple[Name, Name], tuple[Operation, Operation]] = {
     **{(Name.BOOLEAN, n): _PHYSICAL for n in (*_WHOLES, Name.DOUBLE)},
     (Name.BOOLEAN, Name.DECIMAL): _TO_DECIMAL,
     (Name.BOOLEAN, Name.TEXT): _op("boolean to text", _boolean_to_text),

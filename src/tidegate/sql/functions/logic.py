@@ -6,7 +6,7 @@ A part of AND, OR, CASE or COALESCE that does not decide the result in a row can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 
@@ -17,16 +17,26 @@ from tidegate.sql.plan import combined, narrowed, null_where
 from tidegate.sql.tree import Fault, Lowered, Node, Operation
 from tidegate.sql.types import BOOLEAN, Name, Type, common_of
 
+_COMPARE: Mapping[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    "=": eq,
+    "<>": ne,
+    "<": lt,
+    "<=": le,
+    ">": gt,
+    ">=": ge,
+}
 
-def _compared(symbol: str, compare: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Function:
+
+def _compared(symbol: str) -> Operation:
     # Polars orders doubles as DuckDB does: NaN equals NaN and is greatest, -0.0 equals 0.0.
-    by = Operation(symbol, lambda _, a: compare(a[0], a[1]), once=True)
-    return Function(symbol, f"value {symbol} value", mixed(by, gives=BOOLEAN, least=2))
+    compare = _COMPARE[symbol]
+    return Operation(symbol, lambda _, a: compare(a[0], a[1]), once=True)
 
 
+COMPARED = tuple(_compared(symbol) for symbol in _COMPARE)
 COMPARISONS = tuple(
-    _compared(symbol, compare)
-    for symbol, compare in (("=", eq), ("<>", ne), ("<", lt), ("<=", le), (">", gt), (">=", ge))
+    Function(by.name, f"value {by.name} value", mixed(by, gives=BOOLEAN, least=2))
+    for by in COMPARED
 )
 SAME = Operation("same", lambda _, a: a[0].eq_missing(a[1]), once=True, nulls=True)
 DIFFERENT = Operation("different", lambda _, a: a[0].ne_missing(a[1]), once=True, nulls=True)
@@ -68,10 +78,12 @@ def _joined(join: Callable[[pl.Expr, pl.Expr], pl.Expr], *, decides: bool) -> Op
     def control(_: Node, args: Sequence[Lowered]) -> Lowered:
         whole = combined(balanced(join, [a.value for a in args]), args)
         faults: list[Fault] = []
-        for arg in (a for a in args if a.faults):
-            # A part with a fault is null itself, so only the others can decide.
-            decided = [_is(o.value, decides) for o in args if o is not arg]
-            faults += narrowed(arg.faults, ~balanced(or_, decided))
+        for place, arg in enumerate(args):
+            # A part with a fault is null itself, so only the others can decide; one of them may be
+            # the very same expression written again.
+            others = [*args[:place], *args[place + 1 :]]
+            decided = [_is(other.value, decides) for other in others]
+            faults += narrowed(arg.faults, ~balanced(or_, decided)) if arg.faults else ()
         return _unless(whole, tuple(faults))
 
     return Operation("or" if decides else "and", control=control, once=True)

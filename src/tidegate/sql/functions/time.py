@@ -102,7 +102,7 @@ def _century(days: Whole) -> Whole:
     return np.where(year > 0, (year + 99) // 100, -((100 - year) // 100))
 
 
-_CALENDAR: dict[str, Callable[[Whole], Whole]] = {
+CALENDAR: dict[str, Callable[[Whole], Whole]] = {
     "year": _year,
     "month": _month,
     "day": _day,
@@ -153,20 +153,20 @@ _SYNONYMS = {
 def part_named(name: str) -> str | None:
     """The part of a time of that name, in one of its spellings; none if there is no such part."""
     part = _SYNONYMS.get(name.lower(), name.lower())
-    return part if part in _CALENDAR or part in _CLOCK or part == "epoch" else None
+    return part if part in CALENDAR or part in _CLOCK or part == "epoch" else None
 
 
 def _part(name: str, value: pl.Expr) -> pl.Expr:
     if name in _CLOCK:
         return _CLOCK[name](value)
-    return by_calendar(_CALENDAR[name], floor_days(value))
+    return by_calendar(CALENDAR[name], floor_days(value))
 
 
 def _part_operation(name: str) -> Operation:
     return Operation(f"part.{name}", lambda _, args: _part(name, args[0]))
 
 
-PARTS = {name: _part_operation(name) for name in (*_CALENDAR, *_CLOCK)}
+PARTS = {name: _part_operation(name) for name in (*CALENDAR, *_CLOCK)}
 
 
 def _seconds(_: Node, args: Sequence[pl.Expr]) -> pl.Expr:
@@ -404,7 +404,7 @@ FUNCTIONS = (
         ),
     ),
     Function("epoch_us", "epoch_us(timestamp)", takes(TIMESTAMP, gives=BIGINT, by=EPOCH_US)),
-    *(_part_function(name) for name in (*_CALENDAR, *_CLOCK) if name not in ("dow", "doy")),
+    *(_part_function(name) for name in (*CALENDAR, *_CLOCK) if name not in ("dow", "doy")),
     *(
         _part_function(name)
         for name in ("dayofmonth", "dayofweek", "weekday", "dayofyear", "weekofyear")
