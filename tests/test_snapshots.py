@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from tidegate.engine import EngineState
@@ -32,7 +32,12 @@ def state(offset: int, *, dedupe: bytes = b"index") -> EngineState:
     )
 
 
-SECTIONS = [b"keys", b"", memoryview(np.arange(5)), bytearray(range(200)) * 10]
+SECTIONS: list[bytes | bytearray | memoryview] = [
+    b"keys",
+    b"",
+    memoryview(array("q", range(5))),
+    bytearray(range(200)) * 10,
+]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
+from tidegate.features.compile import FeaturePlan, compile_features
 from tidegate.project.document import Document
 from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
@@ -37,6 +38,7 @@ class Program:
 
     project: Project
     version: str
+    features: FeaturePlan | None
     rules: RuleSet
     windows: tuple[WindowQuery, ...]
 
@@ -44,19 +46,22 @@ class Program:
     def compile(cls, project: Project) -> Program:
         """The program of a project.
 
-        Raises: ProjectError with the mistakes of all rules, window queries and sinks together.
+        Raises: ProjectError with the mistakes of all features, rules, window queries and sinks
+        together; rules that stand on features are only looked at once the features are right.
         """
         problems: list[Problem] = []
+        features = _compile_features(project, problems)
         rules = RuleSet([])
-        try:
-            rules = compile_rules(project.rules, Scope.of(project.stream.schema))
-        except ProjectError as error:
-            problems += error.problems
+        if features is not None or project.features is None:
+            try:
+                rules = compile_rules(project.rules, _scope(project, features))
+            except ProjectError as error:
+                problems += error.problems
         windows = _compile_windows(project, problems)
         problems += _unknown_outputs(project, windows)
         if problems:
             raise ProjectError(problems)
-        return cls(project, version(project), rules, windows)
+        return cls(project, version(project), features, rules, windows)
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Program:
@@ -78,7 +83,10 @@ class Program:
         return Intake(stream.schema, decoder, stream.ahead_max_us)
 
     def ask(self, events: pa.RecordBatch) -> Answers:
-        """What rules and window queries want to know of events, evaluated together."""
+        """What rules and window queries want to know of events, evaluated together.
+
+        The batch has the columns of the events and, where the program has them, the features.
+        """
         if not events.num_rows:
             return Answers([], {})
         results = self._conditions.evaluate(events)
@@ -101,9 +109,38 @@ class Program:
         """The texts that the program was made of."""
         return self.project.files
 
+    @property
+    def feature_schema(self) -> pa.Schema | None:
+        """The Arrow schema of the features, or None where the program has none."""
+        return None if self.features is None else self.features.schema
+
     def window_schemas(self) -> dict[str, pa.Schema]:
         """The Arrow schema of each window query's table."""
         return {q.name: q.schema for q in self.windows}
+
+
+def _compile_features(project: Project, problems: list[Problem]) -> FeaturePlan | None:
+    wanted = project.features
+    if wanted is None:
+        return None
+    try:
+        return compile_features(
+            wanted.sql,
+            project.stream.schema,
+            lateness=wanted.lateness_us,
+            look_back=wanted.look_back_us,
+        )
+    except ProjectError as error:
+        problems += error.problems
+        return None
+
+
+def _scope(project: Project, features: FeaturePlan | None) -> Scope:
+    """What rules may name: the columns of the stream, and the features."""
+    scope = Scope.of(project.stream.schema)
+    if features is None:
+        return scope
+    return Scope({**scope.columns, **{f.name: f.type for f in features.features}}, scope.aliases)
 
 
 def _compile_windows(project: Project, problems: list[Problem]) -> tuple[WindowQuery, ...]:
