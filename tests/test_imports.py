@@ -20,6 +20,7 @@ ORDER = [
     ["rules", "windows"],
     ["decisions"],
     ["program"],
+    ["evaluator"],
     ["engine"],
     ["sinks"],
     ["warehouse"],

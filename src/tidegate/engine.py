@@ -3,13 +3,17 @@
 Entries are taken in order. The result never depends on how they were grouped into calls, nor on the
 clock (`decided_at` apart, which says when the machine got to it and decides nothing). Not
 thread-safe: one thread owns the engine.
+
+Where a new version has features whose state the version before did not keep, that state is what it
+would be had it always been there: it is computed from the history of accepted events, either
+beforehand and elsewhere (`rebuild`, `prepare`) or when the version's record is reached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -18,14 +22,23 @@ import pyarrow as pa
 import structlog
 
 from tidegate.clock import Clock
-from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError, ProjectError
+from tidegate.evaluator import BEGINNING, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
-from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome, events_schema
-from tidegate.program import Answers, Program
+from tidegate.outcome import (
+    DEAD_LETTERS,
+    DECISIONS,
+    DUPLICATES,
+    LATE_ROWS,
+    Outcome,
+    events_schema,
+    features_schema,
+)
+from tidegate.program import Program
 from tidegate.records import Records
+from tidegate.sql.expression import Evaluated
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
 
@@ -33,8 +46,9 @@ _log = structlog.get_logger()
 
 Integers = npt.NDArray[np.int64]
 
-# Before the first event no time has passed; the lowest time that Arrow and Delta can both hold.
-BEGINNING = -(2**62)
+# The accepted events with `first_offset <= log_offset < until_offset` in the order of the log, in
+# batches with the named columns and `log_offset`; called with the two offsets and the names.
+History: TypeAlias = Callable[[int, int, Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 class VersionRecord(msgspec.Struct, tag="version", frozen=True):
@@ -90,14 +104,31 @@ class Work:
 class Engine:
     """Walks the log and decides; see the module."""
 
-    def __init__(self, program: Program, dedupe: Dedupe, *, clock: Clock, offset: int = 0) -> None:
-        self.program = program
+    def __init__(
+        self,
+        program: Program,
+        dedupe: Dedupe,
+        *,
+        clock: Clock,
+        offset: int = 0,
+        history: History | None = None,
+        key: bytes = bytes(16),
+        threads: int = 1,
+    ) -> None:
+        """`key` seeds the hashing of the features' keys; `threads` bounds what features use.
+
+        `history` gives what was accepted below the engine's offset, waiting for it if need be;
+        without one, versions whose features need it are refused.
+        """
         self.offset = offset
         self.newest_event_time = BEGINNING
         self._newest_ingest_time = BEGINNING
         self.last_ingest_time = clock.now()
         self._dedupe = dedupe
         self._clock = clock
+        self._history = history
+        self._evaluator = Evaluator(program, key=key, threads=threads)
+        self._prepared: Rebuild | None = None
         self._windows = {q.name: WindowState(q) for q in program.windows}
 
     def process(self, work: Sequence[Work]) -> Iterator[Outcome]:
@@ -119,8 +150,21 @@ class Engine:
             self.last_ingest_time = last.ingest_time
             yield from outcomes
 
+    @property
+    def program(self) -> Program:
+        """The version that decides."""
+        return self._evaluator.program
+
+    def rebuild(self, program: Program) -> Rebuild:
+        """What a version to come needs of history; to be fed elsewhere and then given back."""
+        return self._evaluator.rebuild(program)
+
+    def prepare(self, rebuild: Rebuild) -> None:
+        """Have a rebuild ready for when its version's record is reached; callable by any thread."""
+        self._prepared = rebuild
+
     def snapshot(self) -> EngineState:
-        """The state at `offset`."""
+        """The state at `offset`, the features' apart."""
         return EngineState(
             offset=self.offset,
             newest_event_time=self.newest_event_time,
@@ -129,14 +173,19 @@ class Engine:
             files=dict(self.program.files),
             dedupe=self._dedupe.snapshot(),
             windows={name: state.snapshot() for name, state in self._windows.items()},
+            newest_of_events=self._evaluator.newest,
         )
 
     def restore(self, state: EngineState) -> None:
-        """Take over a state, the dedupe index apart, which its owner restores and passes in."""
-        self._switch(Program.of(state.files))
+        """Take over a state, the dedupe index apart, which its owner restores and passes in.
+
+        The engine has been made with the state's program.
+        """
         self.offset = state.offset
         self.newest_event_time = state.newest_event_time
         self._newest_ingest_time = state.newest_ingest_time
+        if state.newest_of_events is not None:
+            self._evaluator.newest = state.newest_of_events
         for query in self.program.windows:
             if query.name in state.windows:
                 self._windows[query.name] = WindowState.restore(query, state.windows[query.name])
@@ -160,14 +209,15 @@ class Engine:
             closed: dict[str, Closed] = {}
             match control_record(record, offset=offset):
                 case VersionRecord(files=files):
-                    self._switch(logged_program(files, offset=offset))
+                    self._switch(logged_program(files, offset=offset), offset=offset)
                 case TimeRecord(event_time=time):
                     closed = self._pass_time(time, offset=offset)
             outcomes.append(self._outcome(offset, offset + 1, closed=closed))
         return outcomes
 
-    def _switch(self, program: Program) -> None:
-        """Go on with another program; window queries that mean the same keep their state."""
+    def _switch(self, program: Program, *, offset: int) -> None:
+        """Go on with another program; what means the same keeps its state."""
+        self._evaluator = self._evaluator.succeeded_by(program, self._rebuilt(program, offset))
         kept = {state.query.fingerprint: state for state in self._windows.values()}
         self._windows = {
             query.name: WindowState.restore(query, kept[query.fingerprint].snapshot())
@@ -175,7 +225,23 @@ class Engine:
             else WindowState(query, watermark=self.newest_event_time - query.lateness)
             for query in program.windows
         }
-        self.program = program
+
+    def _rebuilt(self, program: Program, offset: int) -> Rebuild:
+        """What the program needs of the history below `offset` and the present one lacks."""
+        prepared, self._prepared = self._prepared, None
+        if prepared and (prepared.before, prepared.after.version) == (
+            self.program,
+            program.version,
+        ):
+            rebuild = prepared
+        else:
+            rebuild = self._evaluator.rebuild(program)
+        if rebuild.is_needed and rebuild.offset < offset:
+            if self._history is None:
+                raise ValueError("an engine without history cannot go on with other features")
+            for events in self._history(rebuild.offset, offset, rebuild.columns):
+                rebuild.follow(events)
+        return rebuild
 
     def _pass_time(self, time: int, *, offset: int) -> dict[str, Closed]:
         self.newest_event_time = max(self.newest_event_time, time)
@@ -197,16 +263,14 @@ class Engine:
         new = seen < 0
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
         events = _complete(arrived, new, program)
-        answers = program.ask(events)
-        closed = self._close(events, answers)
-        now = self._clock.now()
+        verdict = self._evaluator.evaluate(events, decided_at=self._clock.now())
+        closed = self._close(events, verdict.chosen)
         return self._outcome(
             stretch[0].entry.first_offset,
             stretch[-1].entry.next_offset,
             events=events,
-            decisions=decide(
-                events, answers.hits, schema=program.schema, version=program.version, decided_at=now
-            ),
+            decisions=verdict.decisions,
+            features=verdict.features,
             dead_letters=_dead_letters(stretch, decoded),
             duplicates=_duplicates(arrived, ids, seen),
             closed=closed,
@@ -218,7 +282,7 @@ class Engine:
         entry = work.entry
         return self.program.intake.admit(entry.records, ingest_time=entry.ingest_time)
 
-    def _close(self, events: pa.RecordBatch, answers: Answers) -> dict[str, Closed]:
+    def _close(self, events: pa.RecordBatch, chosen: Mapping[str, Evaluated]) -> dict[str, Closed]:
         times = events[self.program.schema.event_time].cast(pa.int64()).to_numpy()
         newest = np.maximum.accumulate(np.concatenate([[self.newest_event_time], times]))[1:]
         if len(newest):
@@ -227,7 +291,7 @@ class Engine:
             name: state.update(
                 events,
                 watermarks=newest - state.query.lateness,
-                chosen=answers.chosen.get(name),
+                chosen=chosen.get(name),
             )
             for name, state in self._windows.items()
         }
@@ -239,6 +303,7 @@ class Engine:
         *,
         events: pa.RecordBatch | None = None,
         decisions: pa.RecordBatch | None = None,
+        features: pa.RecordBatch | None = None,
         dead_letters: pa.RecordBatch | None = None,
         duplicates: pa.RecordBatch | None = None,
         closed: Mapping[str, Closed],
@@ -246,6 +311,9 @@ class Engine:
         for name, state in closed.items():
             for offset, reason in state.errors:
                 _log.warning("window_error", window_query=name, log_offset=offset, reason=reason)
+        feature_schema = self.program.feature_schema
+        if features is None and feature_schema is not None:
+            features = empty(features_schema(feature_schema))
         late = [c.late for c in closed.values() if c.late.num_rows]
         windows = {
             q.name: closed[q.name].rows if q.name in closed else empty(q.schema)
@@ -260,6 +328,7 @@ class Engine:
             duplicates=duplicates if duplicates is not None else empty(DUPLICATES),
             late_rows=_sorted_late(late),
             windows=windows,
+            features=features,
         )
 
 

@@ -1,0 +1,198 @@
+"""The evaluator: features, rules and decision of events, live and over history alike.
+
+There is one, so that what is computed over history is what was decided live, bit for bit. It is a
+pure function of the events in the order in which they come (`decided_at` apart) and never depends
+on how they were cut into batches. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidegate.decisions.decide import decide
+from tidegate.features.compile import FeaturePlan, Layer
+from tidegate.outcome import features_schema
+from tidegate.program import Program
+from tidegate.rules.ruleset import failed_features
+from tidegate.sql.expression import Evaluated
+
+if TYPE_CHECKING:
+    from tidegate.features.state import Features, FeatureState
+
+Integers = npt.NDArray[np.int64]
+
+# Before the first event no time has passed; the lowest time that Arrow and Delta can both hold.
+BEGINNING = -(2**62)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What follows from a batch of events, row by row.
+
+    `decisions` and `features` are rows of their tables; `features` is None where the program has
+    none. `chosen` has for each window query with a WHERE its value for each event.
+    """
+
+    decisions: pa.RecordBatch
+    features: pa.RecordBatch | None
+    chosen: Mapping[str, Evaluated]
+
+
+class Evaluator:
+    """A program at work on a stream, with the state of its features.
+
+    `newest` is the newest event time of the events so far. The passing of time without events does
+    not count in it, so that it follows from the events alone.
+    """
+
+    def __init__(self, program: Program, *, key: bytes = bytes(16), threads: int = 1) -> None:
+        self.program = program
+        self.newest = BEGINNING
+        self.state = _state(program.features, key=key, threads=threads)
+        self._key, self._threads = key, threads
+
+    def evaluate(self, events: pa.RecordBatch, *, decided_at: int) -> Verdict:
+        """The verdict on events with the columns of `events_schema`; they count from now on.
+
+        `decided_at` is UTC microseconds.
+        """
+        program, computed = self.program, self.compute(events)
+        if computed is None:
+            answers, table, failed = program.ask(events), None, []
+        else:
+            answers = program.ask(_beside(events, computed.values))
+            table = _table(events, computed.values, program)
+            failed = failed_features(computed.errors)
+        decisions = decide(
+            events,
+            [*failed, *answers.hits],
+            schema=program.schema,
+            version=program.version,
+            decided_at=decided_at,
+        )
+        return Verdict(decisions, table, answers.chosen)
+
+    def compute(self, events: pa.RecordBatch) -> Features | None:
+        """The features of events with (at least) the declared columns, which count from now on.
+
+        None where the program has no features.
+        """
+        newest = newest_times(events, self.program, self.newest)
+        self.newest = int(newest[-1]) if len(newest) else self.newest
+        return None if self.state is None else self.state.update(events, newest=newest)
+
+    def succeeded_by(self, program: Program, rebuild: Rebuild) -> Evaluator:
+        """One for another program, from this point of the stream on; this one is used up.
+
+        Entities that mean the same keep their state; `rebuild` has come to this point with the
+        others.
+        """
+        then = Evaluator(program, key=self._key, threads=self._threads)
+        then.newest = max(self.newest, rebuild.newest)
+        if then.state is not None:
+            for other in (self.state, rebuild.state):
+                if other is not None:
+                    then.state.adopt(other)
+        return then
+
+    def rebuild(self, program: Program) -> Rebuild:
+        """What another program needs to know of the stream so far and this one does not keep."""
+        return Rebuild(self.program, program, key=self._key, threads=self._threads)
+
+
+class Rebuild:
+    """The state of the entities that a program adds to another, on its way through history.
+
+    `offset` is the log offset below which the history has been taken in.
+    """
+
+    def __init__(self, before: Program, after: Program, *, key: bytes, threads: int) -> None:
+        self.before, self.after = before, after
+        self.offset = 0
+        self.newest = BEGINNING
+        kept = set() if before.features is None else _fingerprints(before.features)
+        self._plan = None if after.features is None else _without(after.features, kept)
+        self.state = _state(self._plan, key=key, threads=threads)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything that must be computed from history."""
+        return self._plan is not None and bool(self._plan.layers)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The declared columns that are read."""
+        if self._plan is None:
+            return ()
+        names = {name for columns in self._plan.reads.values() for name in columns}
+        names |= {k for e in self._plan.entities for k in e.plan.keys}
+        wanted = names | {self._plan.event_time}
+        return tuple(name for name in self.after.schema.names if name in wanted)
+
+    def follow(self, events: pa.RecordBatch) -> None:
+        """Take in the events that follow those so far: `columns` and `log_offset`."""
+        newest = newest_times(events, self.after, self.newest)
+        if self.state is not None and len(newest):
+            self.state.update(events, newest=newest)
+            self.newest = int(newest[-1])
+            self.offset = int(events["log_offset"][-1].as_py()) + 1
+
+
+def newest_times(events: pa.RecordBatch, program: Program, before: int) -> Integers:
+    """For each event the newest event time up to and with it, where it was `before` at first."""
+    times = events[program.schema.event_time].cast(pa.int64()).to_numpy()
+    newest: Integers = np.maximum.accumulate(np.concatenate([[before], times]))[1:]
+    return newest
+
+
+def _state(plan: FeaturePlan | None, *, key: bytes, threads: int) -> FeatureState | None:
+    if plan is None:
+        return None
+    from tidegate.features.state import FeatureState  # it loads the kernels: only where needed
+
+    return FeatureState(plan, key=key, threads=threads)
+
+
+def _fingerprints(plan: FeaturePlan) -> set[str]:
+    return {entity.fingerprint for entity in plan.entities}
+
+
+def _without(plan: FeaturePlan, kept: set[str]) -> FeaturePlan:
+    """The plan without features, and without the entities of which `kept` has the fingerprint.
+
+    Those that the remaining ones read stay, whether kept or not.
+    """
+    wanted = {name for e in plan.entities if e.fingerprint not in kept for name in e.outputs}
+    waiting = list(wanted)
+    while waiting:
+        new = plan.reads.get(waiting.pop(), frozenset()) - wanted
+        wanted |= new
+        waiting += new
+    layers = [
+        Layer(
+            tuple(h for h in layer.hidden if h.name in wanted),
+            tuple(e for e in layer.entities if wanted.intersection(e.outputs)),
+        )
+        for layer in plan.layers
+    ]
+    filled = tuple(layer for layer in layers if layer.entities or layer.hidden)
+    return replace(plan, features=(), layers=filled)
+
+
+def _beside(events: pa.RecordBatch, values: pa.RecordBatch) -> pa.RecordBatch:
+    fields: list[pa.Field[Any]] = [*events.schema, *values.schema]
+    return pa.RecordBatch.from_arrays([*events.columns, *values.columns], schema=pa.schema(fields))
+
+
+def _table(events: pa.RecordBatch, values: pa.RecordBatch, program: Program) -> pa.RecordBatch:
+    """The rows of the table of features."""
+    schema = program.schema
+    whose = [events[schema.id].cast(pa.string()), events[schema.event_time]]
+    columns = [*whose, *values.columns, events["log_offset"]]
+    return pa.RecordBatch.from_arrays(columns, schema=features_schema(values.schema))
