@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_rows import SCHEMAS, expected, opened, plain, write_all
+from warehouse_rows import SCHEMAS, expected, opened, outcome, plain, write_all
 
+from tidegate.errors import InputError
 from tidegate.warehouse import Warehouse, parquet
 from tidegate.warehouse import feed as feeds
 
@@ -103,3 +104,26 @@ def test_a_large_file_is_read_by_its_row_groups(
         found += plain(delivery.rows)
         offset = delivery.next_offset
     assert found == expected(0, 140)["decisions"]
+
+
+def test_only_the_columns_asked_for_are_given_as_far_as_there_are_any(filled: Warehouse) -> None:
+    feed = filled.feed("events", columns=["store", "none_such"])
+    rows = plain(feed.read(0, until=60, rows_max=1_000).rows)
+    wanted = [{k: r[k] for k in ("store", "log_offset")} for r in expected(0, 60)["events"]]
+    assert rows == wanted
+
+
+def test_a_table_is_read_by_a_process_that_does_not_write_it(tmp_path: Path) -> None:
+    warehouse = opened(tmp_path)
+    warehouse.write([outcome(0, 30)])
+    table = feeds.Written(tmp_path / "events")
+    feed = feeds.TableFeed(table, table.end)
+    assert plain(feed.read(0, until=feed.end(), rows_max=99).rows) == expected(0, 30)["events"]
+    warehouse.write([outcome(30, 50)])
+    table.refresh()
+    assert plain(feed.read(30, until=feed.end(), rows_max=99).rows) == expected(30, 50)["events"]
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no table `nothing`"):
+        feeds.Written(tmp_path / "nothing")

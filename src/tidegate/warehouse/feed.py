@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
+from tidegate.errors import InputError
 from tidegate.sinks.contract import Delivery
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import shown_type
-from tidegate.warehouse.table import DataFile, Table
+from tidegate.warehouse.table import DataFile, active_files, stored_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,72 @@ class _Group:
 _WHOLE_ROWS = 32_768
 
 
+class Stored(Protocol):
+    """A table whose files can be read: one that this process writes, or one that it only reads."""
+
+    @property
+    def stored(self) -> pa.Schema:
+        """The columns on disk."""
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+
+    @property
+    def date(self) -> str:
+        """The column of the partition."""
+
+    def files(self) -> list[DataFile]:
+        """The active files."""
+
+    def refresh(self) -> None:
+        """Look at the table anew."""
+
+
+class Written:
+    """A table in a folder as it stands, which another process may be writing.
+
+    Raises: InputError if there is no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = path.name
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the table anew."""
+        if not (self._path / "_delta_log").is_dir():
+            raise InputError(f"there is no table `{self.name}` in {self._path.parent}")
+        with storage(f"reading table `{self.name}`"):
+            handle = DeltaTable(str(self._path))
+            (self.date,) = handle.metadata().partition_columns
+            self.stored = stored_schema(handle)
+            self._files = active_files(handle, self._path)
+
+    def files(self) -> list[DataFile]:
+        """The active files."""
+        return self._files
+
+    def end(self) -> int:
+        """The offset after the last row."""
+        return max((f.offset_max + 1 for f in self._files), default=0)
+
+
 class TableFeed:
     """The feed of one table (see `sinks/contract.py`); compaction does not change what it gives.
 
-    Rows have the table's columns except the date of the partition; times are UTC microseconds
-    without a zone, as between stages.
+    Rows have the table's columns except the date of the partition, or only the `columns` that are
+    asked for, as far as the table has them, and `log_offset`; times are UTC microseconds without a
+    zone, as between stages.
     """
 
-    def __init__(self, table: Table, end: Callable[[], int]) -> None:
+    def __init__(
+        self, table: Stored, end: Callable[[], int], *, columns: Collection[str] | None = None
+    ) -> None:
         self._table = table
         self._end = end
+        self._columns = None if columns is None else {*columns, "log_offset"}
 
     def end(self) -> int:
         """The offset below which every row is there to be read."""
@@ -53,7 +112,7 @@ class TableFeed:
         """
         if until > self._end() or rows_max < 1:
             raise ValueError(f"cannot read to {until} (end {self._end()}) by {rows_max} rows")
-        with storage(f"reading table `{self._table.layout.name}`"):
+        with storage(f"reading table `{self._table.name}`"):
             try:
                 return self._read(offset, until, rows_max)
             except FileNotFoundError:
@@ -74,8 +133,8 @@ class TableFeed:
             start = bound
 
     def _schema(self) -> pa.Schema:
-        date = self._table.layout.date
-        fields = [f for f in self._table.stored if f.name != date]
+        wanted = {f.name for f in self._table.stored} if self._columns is None else self._columns
+        fields = [f for f in self._table.stored if f.name in wanted - {self._table.date}]
         return pa.schema([f.with_type(shown_type(f.type)) for f in fields])
 
 
@@ -142,7 +201,13 @@ def _tables(
 ) -> Iterator[pa.Table]:
     for group in groups:
         with pq.ParquetFile(group.path) as file:
-            rows = file.read() if group.index is None else file.read_row_group(group.index)
+            # Columns that came to the table later are in none of the older files.
+            have = [name for name in schema.names if name in file.schema_arrow.names]
+            rows = (
+                file.read(columns=have)
+                if group.index is None
+                else file.read_row_group(group.index, columns=have)
+            )
         offsets = rows.column("log_offset").to_numpy()
         rows = rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
         yield _shown(rows, schema)

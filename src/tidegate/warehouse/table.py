@@ -98,6 +98,16 @@ class Table:
             return cls(path, layout, DeltaTable(str(path)))
 
     @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.layout.name
+
+    @property
+    def date(self) -> str:
+        """The column of the partition."""
+        return self.layout.date
+
+    @property
     def version(self) -> int:
         """The Delta version last seen."""
         return self._version

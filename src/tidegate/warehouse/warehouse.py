@@ -29,7 +29,7 @@ so whatever it allows to be trimmed from the log is never asked for again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -231,9 +231,12 @@ class Warehouse:
             self.sync()
             self._upkeep.sweep(tables)
 
-    def feed(self, table: str) -> TableFeed:
-        """The table's rows by log offset; KeyError for a table that there is not."""
-        return TableFeed(self._tables[table], lambda: self._position)
+    def feed(self, table: str, *, columns: Collection[str] | None = None) -> TableFeed:
+        """The table's rows by log offset, all columns or those given and the offset.
+
+        KeyError for a table that there is not.
+        """
+        return TableFeed(self._tables[table], lambda: self._position, columns=columns)
 
     def close(self) -> None:
         """Make everything durable and release what is held; closing twice is fine."""
