@@ -141,6 +141,10 @@ class Door:
         """Begin to take submissions."""
         self._thread.start()
 
+    def use(self, program: Program) -> None:
+        """Decode by another version from now on; the engine decodes anew what came before."""
+        self._program = program
+
     @property
     def queued_records(self) -> int:
         """Records that wait to be committed."""
@@ -185,11 +189,11 @@ class Door:
 
     def decode(self, records: Records, *, source: str) -> Work:
         """An entry to be, decoded and made ready for the log; callers may use many threads."""
-        now = self._clock.now()
-        decoded = self._program.intake.admit(records, ingest_time=now)
+        now, program = self._clock.now(), self._program
+        decoded = program.intake.admit(records, ingest_time=now)
         entry = Entry(-1, EntryKind.EVENTS, source, now, records)
         prepared = self._log.prepare(Append(records, source, now))
-        return Work(entry, decoded, self._program.version, prepared)
+        return Work(entry, decoded, program.version, prepared)
 
     def commit(self, work: Sequence[Work]) -> list[int]:
         """Append decoded entries in one commit, hand them to the tail, and return their offsets."""

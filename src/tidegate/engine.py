@@ -11,9 +11,9 @@ beforehand and elsewhere (`rebuild`, `prepare`) or when the version's record is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ import structlog
 
 from tidegate.clock import Clock
 from tidegate.errors import DamageError, ProjectError
-from tidegate.evaluator import BEGINNING, Evaluator, Rebuild
+from tidegate.evaluator import BEGINNING, Buffer, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
@@ -41,6 +41,9 @@ from tidegate.records import Records
 from tidegate.sql.expression import Evaluated
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
+
+if TYPE_CHECKING:
+    from tidegate.features.state import FeatureState
 
 _log = structlog.get_logger()
 
@@ -176,19 +179,31 @@ class Engine:
             newest_of_events=self._evaluator.newest,
         )
 
-    def restore(self, state: EngineState) -> None:
+    def restore(self, state: EngineState, sections: Iterable[Buffer] = ()) -> None:
         """Take over a state, the dedupe index apart, which its owner restores and passes in.
 
-        The engine has been made with the state's program.
+        The engine has been made with the state's program; `sections` are the features' state.
+        Raises: DamageError if they are not those of the program's features.
         """
+        self._evaluator.restore(sections, newest=state.newest_of_events)
         self.offset = state.offset
         self.newest_event_time = state.newest_event_time
         self._newest_ingest_time = state.newest_ingest_time
-        if state.newest_of_events is not None:
-            self._evaluator.newest = state.newest_of_events
         for query in self.program.windows:
             if query.name in state.windows:
                 self._windows[query.name] = WindowState.restore(query, state.windows[query.name])
+
+    def copy_features(self) -> Iterable[Buffer] | None:
+        """The features' state at `offset`, for a snapshot; None where there are no features.
+
+        It is to be read by another thread, while the engine goes on.
+        """
+        return self._evaluator.copy()
+
+    @property
+    def features(self) -> FeatureState | None:
+        """The state of the features, for metrics."""
+        return self._evaluator.state
 
     @property
     def windows(self) -> Mapping[str, WindowState]:

@@ -7,15 +7,16 @@ on how they were cut into batches. Not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.decisions.decide import decide
+from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan, Layer
 from tidegate.outcome import features_schema
 from tidegate.program import Program
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tidegate.features.state import Features, FeatureState
 
 Integers = npt.NDArray[np.int64]
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 # Before the first event no time has passed; the lowest time that Arrow and Delta can both hold.
 BEGINNING = -(2**62)
@@ -86,6 +88,24 @@ class Evaluator:
         newest = newest_times(events, self.program, self.newest)
         self.newest = int(newest[-1]) if len(newest) else self.newest
         return None if self.state is None else self.state.update(events, newest=newest)
+
+    def copy(self) -> Iterable[Buffer] | None:
+        """The state of the features as it is now, to be read by another thread; None without any.
+
+        The evaluator may go on meanwhile.
+        """
+        return None if self.state is None else self.state.snapshot()
+
+    def restore(self, sections: Iterable[Buffer], *, newest: int | None) -> None:
+        """Take over what `copy` gave, and the newest event time then.
+
+        Raises: DamageError if it is not the state of the program's features.
+        """
+        if self.state is not None:
+            if newest is None:
+                raise DamageError("there is no state of the features")
+            self.state.restore(sections)
+        self.newest = BEGINNING if newest is None else newest
 
     def succeeded_by(self, program: Program, rebuild: Rebuild) -> Evaluator:
         """One for another program, from this point of the stream on; this one is used up.

@@ -14,13 +14,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa
 import structlog
 
 from tidegate.clock import Clock, SystemClock
@@ -30,6 +32,7 @@ from tidegate.deliveries import make_runners, open_sinks
 from tidegate.door import Door, Tail
 from tidegate.engine import VersionRecord, Work, control
 from tidegate.errors import StorageFullError
+from tidegate.evaluator import Rebuild
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.keeper import Keeper
@@ -52,7 +55,13 @@ GATHER_SECONDS_MAX = 0.05
 BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that
 SINK_STOP_SECONDS = 5.0  # a sink that hangs is left behind; the rest comes after the next start
 FULL_DISK_PAUSE_SECONDS = 0.5
+HISTORY_ROWS = 131_072  # read at a time, where features are rebuilt
+NEAR_RECORDS = 16_384  # a rebuild that is no further behind may be taken over
 PENDING_ROWS_MAX = 81_920  # decided and not yet in the tables; the engine waits beyond that
+
+
+class _Abandoned(Exception):  # noqa: N818 - not an error: the pipeline is closing
+    """Raised where history is read while the pipeline closes."""
 
 
 class Pipeline:
@@ -77,23 +86,27 @@ class Pipeline:
         self.counters = Counters()
         self.failure: BaseException | None = None
         self._stopping = threading.Event()
+        self._closing = threading.Event()
+        self._succession: threading.Thread | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    def open(self, *, purpose: str = "tidegate") -> Self:
+    def open(self, *, purpose: str = "tidegate", rebuild_beside: bool = False) -> Self:
         """Take the data folder, replay what the tables lack, switch to the project's version.
 
+        Where the new version's features must be rebuilt from history, that is done before this
+        returns; or, with `rebuild_beside`, by a thread, while the version before goes on deciding.
         Raises: LockedError if another process runs the project; DamageError if the log is damaged
         where it must be read; ProjectError or InputError if the tables do not fit the project.
         """
         self.folder.lock(purpose=purpose)
         with ExitStack() as undo:
             undo.callback(self.folder.unlock)
-            self._open(undo)
+            self._open(undo, rebuild_beside=rebuild_beside)
             undo.pop_all()
         return self
 
-    def _open(self, undo: ExitStack) -> None:
+    def _open(self, undo: ExitStack, *, rebuild_beside: bool) -> None:
         self.log = undo.enter_context(closing(SqliteLog.open(self.folder.log)))
         self.warehouse = undo.enter_context(closing(self._warehouse()))
         self.snapshots = Snapshots(self.folder.snapshots)
@@ -104,6 +117,7 @@ class Pipeline:
             snapshots=self.snapshots,
             position=self.warehouse.position,
             clock=self.clock,
+            history=partial(self._history, self._stopping),
         )
         self.decided = self.engine.offset  # what lies below was decided and given to the writer
         self.tail = Tail(bytes_max=TAIL_BYTES_MAX)
@@ -145,20 +159,29 @@ class Pipeline:
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
         self._thread.start()
         undo.callback(self._stop_deciding)
-        self._begin()
+        self._begin(rebuild_beside=rebuild_beside)
 
-    def _begin(self) -> None:
+    def _begin(self, *, rebuild_beside: bool) -> None:
         """Once all that the log holds is decided, decide as the project now says."""
         if self.log.next_offset == 0:
             self._publish()
         self._follow_all()
         refuse_other_dedupe(self.engine.program, self.program)
         if self.engine.program.version != self.program.version:
-            self._publish()
-            self._follow_all()
+            rebuild = self.engine.rebuild(self.program)
+            if rebuild_beside and rebuild.is_needed:
+                self._succession = threading.Thread(
+                    target=self._succeed, args=(rebuild,), name="rebuild", daemon=True
+                )
+            else:
+                self._publish()
+                self._follow_all()
         self.keeper.start()
         for sink in self.sinks:
             sink.start()
+        if self._succession is not None:
+            self.door.use(self.engine.program)
+            self._succession.start()
         self.door.open()
 
     def _follow_all(self) -> None:
@@ -182,6 +205,7 @@ class Pipeline:
             last.callback(self.log.close)
             last.callback(self._close_warehouse)
             last.callback(self.ledger.close)
+            self._end_succession()
             self.door.close()
             drained = self.drain(timeout_seconds=drain_seconds)
             self._stop_deciding()
@@ -220,6 +244,55 @@ class Pipeline:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    # -- a new version's features ---------------------------------------------------------------
+
+    def _succeed(self, rebuild: Rebuild) -> None:
+        """Rebuild features up to where the engine is about, then switch to the new version."""
+        begun, left = time.monotonic(), self.engine.offset
+        _log.info("rebuild_begun", version=self.program.version, records=left)
+        try:
+            while left > NEAR_RECORDS:
+                end = self.warehouse.position
+                stretch = self._history(self._closing, rebuild.offset, end, rebuild.columns)
+                for events in stretch:
+                    rebuild.follow(events)
+                rebuild.offset, before = end, left
+                left = self.engine.offset - end
+                if left > before // 2:
+                    break  # it will not come nearer: the engine does the rest
+            self.engine.prepare(rebuild)
+            self._publish()
+            if self.catch_up():
+                self.door.use(self.program)
+                seconds = round(time.monotonic() - begun, 3)
+                _log.info("rebuild_done", version=self.program.version, seconds=seconds)
+        except _Abandoned:
+            _log.info("rebuild_abandoned", version=self.program.version)
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread: nothing may pass it
+            self._fail(error)
+
+    def _end_succession(self) -> None:
+        """Give up a rebuild that is under way; the next start begins it anew."""
+        self._closing.set()
+        if self._succession is not None:
+            self._succession.join()
+
+    def _history(
+        self, stopped: threading.Event, first: int, until: int, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Accepted events of a stretch of the log, from their table once it has come that far."""
+        while self.warehouse.position < until:
+            self.writer.flush(timeout_seconds=1.0)
+            if stopped.wait(0.001):
+                raise _Abandoned
+        feed = self.warehouse.feed("events", columns=columns)
+        while first < until:
+            if stopped.is_set():
+                raise _Abandoned
+            delivery = feed.read(first, until=until, rows_max=HISTORY_ROWS)
+            yield from delivery.rows.combine_chunks().to_batches()
+            first = delivery.next_offset
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -272,6 +345,8 @@ class Pipeline:
                 self._process(self._next_work())
                 self.keeper.offer_snapshot()
                 self._gather(spent_seconds=time.monotonic() - begun)
+        except _Abandoned:
+            pass  # the version's record is reached again after the next start
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: nothing may pass it
             self._fail(error)
 
@@ -301,7 +376,10 @@ class Pipeline:
     def _fitting(self, outcome: Outcome) -> Outcome:
         """The outcome for the tables there are: a window query that was removed has none."""
         windows = {n: rows for n, rows in outcome.windows.items() if n in self.warehouse.tables}
-        return replace(outcome, windows=windows) if len(windows) < len(outcome.windows) else outcome
+        features = outcome.features if "features" in self.warehouse.tables else None
+        if len(windows) == len(outcome.windows) and features is outcome.features:
+            return outcome
+        return replace(outcome, windows=windows, features=features)
 
     def _next_work(self) -> list[Work]:
         """Entries at the engine's offset, from the tail or else the log; none after a while."""
@@ -335,6 +413,7 @@ class Pipeline:
             self.folder.tables,
             schema=self.program.schema,
             windows=self.program.window_schemas(),
+            features=self.program.feature_schema,
             compact_after=settings.compact_after,
             vacuum_after=settings.vacuum_after_us,
             clock=self.clock,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import structlog
 
 from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
-from tidegate.engine import Engine, EngineState, VersionRecord, control_record, logged_program
+from tidegate.engine import Engine, History, VersionRecord, control_record, logged_program
 from tidegate.errors import DamageError, InputError, TidegateError
 from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.events.dedupe import Dedupe
 from tidegate.lookup import LoggedIds
 from tidegate.program import Program
-from tidegate.snapshots import Snapshots
+from tidegate.snapshots import Snapshot, Snapshots
 
 _log = structlog.get_logger()
 
@@ -25,11 +27,12 @@ def recover(
     snapshots: Snapshots,
     position: int,
     clock: Clock,
+    history: History | None = None,
 ) -> Engine:
     """An engine at or before `position`, the log offset below which the tables hold everything.
 
     What lies between is decided again, comes out equal, and is skipped by the tables. A snapshot
-    that cannot be used is reported and the one before it is tried.
+    that cannot be used is reported and the one before it is tried. `history` is the engine's.
     Raises: DamageError if the log no longer has what must be read.
     """
     if log.next_offset < position:
@@ -43,7 +46,7 @@ def recover(
         offset = snapshot.state.offset
         try:
             if offset >= first:
-                return _restored(snapshot.state, folder, log, clock)
+                return restored(snapshot, folder=folder, log=log, clock=clock, history=history)
             _log.error("snapshot_unusable", offset=offset, reason=f"the log begins at {first}")
         except TidegateError as error:
             _log.error("snapshot_unusable", offset=offset, reason=str(error))
@@ -54,17 +57,34 @@ def recover(
             "whole data folder from a copy, or begin a new one",
             offset=position,
         )
-    return _new(_first_program(log) or program, folder, log, clock)
+    return begun(
+        first_program(log) or program, folder=folder, log=log, clock=clock, history=history
+    )
 
 
-def _new(program: Program, folder: DataFolder, log: EventLog, clock: Clock) -> Engine:
+def begun(
+    program: Program,
+    *,
+    folder: DataFolder,
+    log: EventLog,
+    clock: Clock,
+    history: History | None = None,
+) -> Engine:
+    """An engine that has seen nothing yet."""
     horizon = program.project.stream.dedupe_horizon_us
     ids = LoggedIds(log, program.schema)
     dedupe = Dedupe.open(folder.dedupe, horizon=horizon, key=folder.key(), lookup=ids)
-    return Engine(program, dedupe, clock=clock)
+    return Engine(
+        program, dedupe, clock=clock, history=history, key=folder.key(), threads=threads_of_engine()
+    )
 
 
-def _first_program(log: EventLog) -> Program | None:
+def threads_of_engine() -> int:
+    """How many threads the features of large batches may use beside the other stages."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def first_program(log: EventLog) -> Program | None:
     """The program that the log began with, whose horizon holds for all of it."""
     for entry in log.read(0, bytes_max=1):
         if entry.kind is EntryKind.CONTROL and len(entry.records):
@@ -74,7 +94,19 @@ def _first_program(log: EventLog) -> Program | None:
     return None
 
 
-def _restored(state: EngineState, folder: DataFolder, log: EventLog, clock: Clock) -> Engine:
+def restored(
+    snapshot: Snapshot,
+    *,
+    folder: DataFolder,
+    log: EventLog,
+    clock: Clock,
+    history: History | None = None,
+) -> Engine:
+    """An engine as it was when the snapshot was taken.
+
+    Raises: DamageError if the snapshot or what it names is damaged.
+    """
+    state = snapshot.state
     program = Program.of(state.files)
     dedupe = Dedupe.restore(
         state.dedupe,
@@ -83,8 +115,14 @@ def _restored(state: EngineState, folder: DataFolder, log: EventLog, clock: Cloc
         key=folder.key(),
         lookup=LoggedIds(log, program.schema),
     )
-    engine = Engine(program, dedupe, clock=clock)
-    engine.restore(state)
+    engine = Engine(
+        program, dedupe, clock=clock, history=history, key=folder.key(), threads=threads_of_engine()
+    )
+    try:
+        engine.restore(state, snapshot.sections())
+    except BaseException:
+        dedupe.close()
+        raise
     return engine
 
 

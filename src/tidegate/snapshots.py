@@ -19,13 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 import msgspec
 import structlog
 
 from tidegate.engine import EngineState
 from tidegate.errors import DamageError, StorageFullError
+from tidegate.evaluator import Buffer
 
 _OLD_MAGIC = b"TIDEGATE-SNAPSHOT-1\n"
 _MAGIC = b"TIDEGATE-SNAPSHOT-2\n"
@@ -33,8 +34,6 @@ _HEAD = struct.Struct("<Q32s")
 _END = 2**64 - 1
 _NAME = re.compile(r"[0-9]{20}\.snapshot")
 _log = structlog.get_logger()
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _serve(
 ) -> int:
     url = url_of(listener)
     try:
-        pipeline = Pipeline(project).open(purpose=f"tidegate run at {url}")
+        pipeline = Pipeline(project).open(purpose=f"tidegate run at {url}", rebuild_beside=True)
     except ProjectError:
         raise
     except TidegateError as error:
