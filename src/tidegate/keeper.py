@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
 from tidegate.clock import Clock
 from tidegate.engine import Engine, EngineState, TimeRecord, control
 from tidegate.errors import TransientError
+from tidegate.evaluator import Buffer
 from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
@@ -25,6 +27,19 @@ _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
 _WAITING_MAX = 3
+
+
+@dataclass(slots=True, eq=False)
+class _Taken:
+    """A state that the tables have not reached yet.
+
+    The features' state, which may be large, does not wait in memory: it is written to a draft at
+    once, beside the engine, and `features` is None from then on.
+    """
+
+    state: EngineState
+    features: Iterable[Buffer] | None
+    has_draft: bool = False
 
 
 class Keeper:
@@ -47,7 +62,7 @@ class Keeper:
         self._snapshots = snapshots
         self._clock = clock
         self._every_seconds = project.warehouse.snapshot_every_us / 1e6
-        self._states: list[EngineState] = []  # taken, and not yet passed by the tables
+        self._states: list[_Taken] = []  # taken, and not yet passed by the tables
         self._kept: list[bytes] | None = None  # index states on disk since the last pruning
         self._oldest: EngineState | None = None  # of the snapshots that a start may begin from
         self._taken_offset = -1
@@ -68,23 +83,31 @@ class Keeper:
         Files of the index of ids that no snapshot names are removed here as well, since only this
         thread knows which the index is using.
         """
-        if time.monotonic() - self._taken_at < self._every_seconds:
-            return
+        if time.monotonic() - self._taken_at < self._every_seconds or self._copies():
+            return  # of the features there is one copy at a time, in memory and on the disk
         self._taken_at = time.monotonic()
         if self._engine.offset == self._taken_offset:
             return
         try:
-            state = self._engine.snapshot()
+            taken = self._take()
         except TransientError as error:
             _log.warning("snapshot_failed", reason=str(error))
             return
-        self._taken_offset = state.offset
+        self._taken_offset = taken.state.offset
         with self._lock:
-            self._states[_WAITING_MAX - 1 :] = [state]
+            self._states[_WAITING_MAX - 1 :] = [taken]
             kept, self._kept = self._kept, None
-            waiting = [s.dedupe for s in self._states]
+            waiting = [t.state.dedupe for t in self._states]
         if kept is not None:
             self._engine.dedupe.prune([*kept, *waiting])
+
+    def _copies(self) -> list[_Taken]:
+        """What was taken with the features' state, and has not become a snapshot."""
+        with self._lock:
+            return [t for t in self._states if t.features is not None or t.has_draft]
+
+    def _take(self) -> _Taken:
+        return _Taken(self._engine.snapshot(), self._engine.copy_features())
 
     def stop(self, *, final: bool) -> None:
         """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
@@ -96,7 +119,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
-            for job in (self._maintain, self._save, self._trim, self._pass_time):
+            for job in (self._draft, self._maintain, self._save, self._trim, self._pass_time):
                 self._try(job)
 
     def _try(self, job: Callable[[], None]) -> None:
@@ -108,7 +131,10 @@ class Keeper:
             )
 
     def _leave(self) -> None:
-        self._states.append(self._engine.snapshot())
+        for taken in self._copies():
+            self._drop(taken)
+        self._states.append(self._take())
+        self._draft()
         self._warehouse.stamp()
         self._save()
 
@@ -118,17 +144,42 @@ class Keeper:
             self._warehouse.maintain()
             self._maintained_at = time.monotonic()
 
+    def _draft(self) -> None:
+        """Write down the features' state of what was taken, while the engine goes on."""
+        with self._lock:
+            fresh = [t for t in self._states if t.features is not None]
+        for taken in fresh:
+            assert taken.features is not None  # noqa: S101 - chosen above
+            try:
+                self._snapshots.draft(taken.state, taken.features)
+            except BaseException:
+                self._drop(taken)  # the copy is half read; the next one is as good
+                self._taken_offset = -1
+                raise
+            taken.has_draft, taken.features = True, None
+
+    def _drop(self, taken: _Taken) -> None:
+        with self._lock:
+            self._states.remove(taken)
+        taken.features = None
+        self._snapshots.discard(taken.state.offset)
+
     def _save(self) -> None:
         """Save the newest state that the tables have reached; later ones wait."""
         durable = self._warehouse.durable_position
         with self._lock:
-            ready = [s for s in self._states if s.offset <= durable]
+            reached = [t for t in self._states if t.state.offset <= durable]
+            ready = [t for t in reached if t.features is None]
         if not ready:
             return
-        self._snapshots.save(ready[-1])
+        newest = ready[-1]
+        if newest.has_draft:
+            self._snapshots.publish(newest.state.offset)
+        else:
+            self._snapshots.save(newest.state)
         kept = self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
         with self._lock:
-            self._states = [s for s in self._states if s.offset > ready[-1].offset]
+            self._states = [t for t in self._states if t.state.offset > newest.state.offset]
             self._kept = [s.dedupe for s in kept]
         self._oldest = kept[-1]
         self._log.set_position("engine", self._oldest.offset)
