@@ -1,0 +1,378 @@
+"""The state of one entity: the rows and running aggregates of each of its keys.
+
+Keys are spread over shards by a seeded hash. A shard's state lies in three segments of memory:
+records of keys, the table that finds them, and a heap of rows, texts and tables of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidegate.events.fingerprints import Integers, read_key
+from tidegate.features.columns import describe, key_form
+from tidegate.features.kernels import (
+    HEAP_FULL,
+    NEVER,
+    TABLE_FULL,
+    advance,
+    emit,
+    load,
+    name_keys,
+    place,
+    rebuild_table,
+)
+from tidegate.features.layout import (
+    BOOLEAN,
+    DECIMAL,
+    FRONTIER,
+    PLAIN,
+    RUN,
+    SPAN,
+    TEXT,
+    Layout,
+    lay_out,
+)
+from tidegate.features.memory import (
+    DIRECTORY,
+    HEAP,
+    HEAP_MAX,
+    HEAP_TOP,
+    KEYS,
+    NEED,
+    RECORDS,
+    RECORDS_MAX,
+    RECORDS_USED,
+    ROWS,
+    TABLE,
+    TABLE_BITS,
+    Segment,
+    Words,
+    compile_kernels,
+)
+from tidegate.features.plan import EntityPlan
+from tidegate.schema import Kind
+from tidegate.sql.expression import Evaluated
+
+_SHARDS = 32
+_PASS = 1 << 16  # rows taken at once: what a pass works on stays near the processor
+_ALONE = 2048  # rows that are not worth waking other threads for
+_BITS = 6
+_HEAP_WORDS = 512
+_OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
+
+
+class _Shard:
+    """The segments of a shard, and their addresses in its row of the directory."""
+
+    def __init__(self, facts: Words, record: int) -> None:
+        self.facts, self.record = facts, record
+        self.table = Segment(1 << _BITS)
+        self.records = Segment(16 * record)
+        self.heap = Segment(_HEAP_WORDS)
+        facts[:] = 0
+        facts[TABLE_BITS] = _BITS
+        facts[RECORDS_USED] = facts[HEAP_TOP] = 1  # 0 stands for none
+        self.records.words[RUN] = -1
+        self.records.words[FRONTIER] = NEVER
+        self.look()
+
+    def look(self) -> None:
+        facts = self.facts
+        facts[TABLE], facts[RECORDS] = self.table.address, self.records.address
+        facts[HEAP], facts[HEAP_MAX] = self.heap.address, len(self.heap.words)
+        facts[RECORDS_MAX] = min(len(self.records.words) // self.record, 1 << 31)
+
+    def grow(self, why: int) -> None:
+        """Make the room for whose lack a kernel stopped."""
+        if why == HEAP_FULL:
+            self.heap.grow(int(self.facts[HEAP_TOP] + self.facts[NEED]))
+        elif why == TABLE_FULL:
+            bits = int(self.facts[TABLE_BITS]) + 1
+            larger = Segment(1 << bits)
+            rebuild_table(self.table.words, bits, larger.words, self.facts)
+            self.table, self.facts[TABLE_BITS] = larger, bits
+        else:
+            self.records.grow(len(self.records.words) + 16 * self.record)
+        self.look()
+
+    @property
+    def bytes(self) -> int:
+        """Memory in use, without the parts of segments that nothing has reached yet."""
+        words = (1 << int(self.facts[TABLE_BITS])) + int(self.facts[HEAP_TOP])
+        return 8 * (words + int(self.facts[RECORDS_USED]) * self.record)
+
+
+class EntityState:
+    """All that the calls of one entity need to know of the past; a batch goes in, results come out.
+
+    One thread at a time may call it. `key` is 16 secret bytes that seed all hashing: who does not
+    know them cannot choose keys or values that collide. What comes out never depends on them, on
+    `threads`, nor on how the stream was cut into batches.
+    Raises: ValueError if `key` is not 16 bytes long.
+    """
+
+    def __init__(self, plan: EntityPlan, *, key: bytes, threads: int = 1) -> None:
+        compile_kernels()
+        self.plan = plan
+        words = read_key(key).view(np.int64)
+        self._layout = lay_out(plan, (int(words[0]), int(words[1])))
+        self._directory = np.zeros((_SHARDS, DIRECTORY), dtype=np.int64)
+        self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._reader = _Reader(self._layout)
+        self._writer = _Writer(self._layout)
+
+    @property
+    def keys(self) -> int:
+        """Keys that are held."""
+        return int(self._directory[:, KEYS].sum())
+
+    @property
+    def rows(self) -> int:
+        """Rows that are held, over all keys."""
+        return int(self._directory[:, ROWS].sum())
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all keys and rows."""
+        return sum(s.bytes for s in self._shards)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of a stored row, before what blocks leave free (a fifth on average)."""
+        return 8 * self._layout.width
+
+    @property
+    def bytes_per_key(self) -> int:
+        """Memory of a key, rows apart; its entry in the table counted at half full."""
+        return 8 * self._layout.record + 16
+
+    def update(
+        self, events: pa.RecordBatch, *, times: Integers, newest: Integers
+    ) -> list[Evaluated]:
+        """Take in a batch of events; gives what each call is for each of them, in order of calls.
+
+        `times` is the event time of each row, `newest` the greatest event time of the stream up to
+        and with it; int64 microseconds, shape (n,).
+        """
+        n = len(events)
+        if n <= _PASS:
+            return self._take(events, times, newest)
+        parts = [
+            self._take(events.slice(i, _PASS), times[i : i + _PASS], newest[i : i + _PASS])
+            for i in range(0, n, _PASS)
+        ]
+        return [_joined(results) for results in zip(*parts, strict=True)]
+
+    def _take(self, events: pa.RecordBatch, times: Integers, newest: Integers) -> list[Evaluated]:
+        n = len(events)
+        if n == 0:
+            return self._writer.empty()
+        batch = self._reader.read(events, times, newest, self._run)
+        out = np.empty(len(self.plan.calls) * n, dtype=np.int64)
+        status = np.empty(len(self.plan.calls) * n, dtype=np.uint8)
+        self._run(
+            lambda first, last: self._advance(first, last, batch, out, status),
+            _SHARDS,
+            wide=n > _ALONE,
+        )
+        return self._writer.write(out, status, batch, self._run)
+
+    def _advance(
+        self, first: int, last: int, batch: _Batch, out: Words, status: npt.NDArray[np.uint8]
+    ) -> None:
+        while True:
+            stopped = advance(
+                self._directory,
+                first,
+                last,
+                batch.bounds,
+                self._layout.program,
+                batch.rows,
+                batch.ids,
+                batch.horizons,
+                batch.order,
+                batch.texts,
+                batch.work,
+                out,
+                status,
+                batch.n,
+            )
+            if stopped < 0:
+                return
+            first = stopped >> 2
+            self._shards[first].grow(stopped & 3)
+
+    def _run(self, task: Any, size: int, *, wide: bool, step: int = 1) -> None:
+        """Do `task(first, last)` over `size` things, in the pool where that is worth it."""
+        if self._pool is None or not wide:
+            task(0, size)
+            return
+        for done in [self._pool.submit(task, k, min(size, k + step)) for k in range(0, size, step)]:
+            done.result()
+
+
+def _joined(parts: Sequence[Evaluated]) -> Evaluated:
+    errors: dict[int, str] = {}
+    for i, part in enumerate(parts):
+        errors.update({row + i * _PASS: why for row, why in part.errors.items()})
+    return Evaluated(pa.concat_arrays([p.values for p in parts]), errors)
+
+
+class _Batch:
+    """Rows in the order of their shards, ready for the kernels; and what they were read from."""
+
+    __slots__ = (
+        "bounds",
+        "held",
+        "horizons",
+        "ids",
+        "n",
+        "order",
+        "ranks",
+        "rows",
+        "texts",
+        "work",
+    )
+
+    def __init__(self, n: int, width: int) -> None:
+        self.n = n
+        self.bounds: Words = np.empty(_SHARDS + 2, dtype=np.int64)
+        self.order: Words = np.empty(n, dtype=np.int64)
+        self.ranks: Words = np.empty(n, dtype=np.int64)
+        self.rows: Words = np.empty(n * width, dtype=np.int64)
+        self.ids: Words = np.empty(3 * n, dtype=np.int64)
+        self.horizons: Words = np.empty(n + 1, dtype=np.int64)
+        self.work: Words = np.empty(7 * n, dtype=np.int64)
+        self.texts: Words = _NOTHING
+        self.held: list[Any] = []
+
+
+_NOTHING: Words = np.zeros(1, dtype=np.int64)
+
+
+class _Reader:
+    """Turns a batch of columns into rows of words."""
+
+    def __init__(self, layout: Layout) -> None:
+        plan = layout.plan
+        self._layout = layout
+        keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
+        self._keys = keys
+        values = [(name, PLAIN) for name in plan.values]
+        filters = [(name, BOOLEAN) for name in plan.filters]
+        words = [(plan.values[column], form) for column, form in layout.forms]
+        self._columns = [*values, *filters, *words]
+        self._texts = [c for c, (_, form) in enumerate(self._columns) if form == TEXT]
+        self._shape = np.array([layout.flags, len(values), len(filters), len(words)])
+
+    def read(self, events: pa.RecordBatch, times: Integers, newest: Integers, run: Any) -> _Batch:
+        """The rows of a batch, in the order of their shards."""
+        n, program = len(events), self._layout.program
+        batch = _Batch(n, self._layout.width)
+        keys, columns = (
+            self._described(events, self._keys, batch),
+            self._described(events, self._columns, batch),
+        )
+        named = np.empty(3 * n, dtype=np.int64)
+        wide, step = n > _ALONE, max(1, -(-n // 16))
+        run(
+            lambda a, b: name_keys(keys, program, len(self._keys), a, b, named),
+            n,
+            wide=wide,
+            step=step,
+        )
+        place(named, _SHARDS, batch.bounds, batch.order, batch.ranks, n)
+        times, newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
+        run(
+            lambda a, b: load(
+                columns,
+                self._shape,
+                times,
+                newest,
+                program,
+                batch.order,
+                named,
+                a,
+                b,
+                batch.rows,
+                batch.horizons,
+                batch.ids,
+            ),
+            n,
+            wide=wide,
+            step=step,
+        )
+        batch.horizons[n] = newest[n - 1] - program[SPAN]
+        if self._texts:
+            batch.texts = columns.reshape(-1, 5)[self._texts].ravel()
+        return batch
+
+    @staticmethod
+    def _described(
+        events: pa.RecordBatch, columns: Sequence[tuple[str, int]], batch: _Batch
+    ) -> Words:
+        words: list[int] = []
+        seen: dict[str, tuple[list[int], Any]] = {}
+        for name, form in columns:
+            if name not in seen:
+                seen[name] = describe(events.column(name), form)
+            words += [form, *seen[name][0][1:]]
+        batch.held.append(seen)
+        return np.array(words, dtype=np.int64) if words else _NOTHING
+
+
+class _Writer:
+    """Turns the words that calls gave into columns."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._calls = layout.plan.calls
+        self._types = [c.type.arrow for c in self._calls]
+        self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
+
+    def empty(self) -> list[Evaluated]:
+        """Columns without rows."""
+        return [Evaluated(pa.array([], t), {}) for t in self._types]
+
+    def write(
+        self,
+        out: Words,
+        status: npt.NDArray[np.uint8],
+        batch: _Batch,
+        run: Any,
+    ) -> list[Evaluated]:
+        """A column for each call."""
+        n = batch.n
+        valid = (n + 511) // 512 * 64
+        sizes = {PLAIN: 8 * n, TEXT: 8 * n, DECIMAL: 16 * n, BOOLEAN: (n + 7) // 8}
+        plan, top = [], 0
+        for form in self._forms:
+            plan += [form, top, top + valid, 0, 0]
+            top += valid + (sizes[form] + 63) // 64 * 64
+        slab, words = np.empty(top + 64, dtype=np.uint8), np.array(plan, dtype=np.int64)
+        run(
+            lambda a, b: emit(out, status, batch.ranks, n, words, a, b, slab),
+            len(self._calls),
+            wide=n > _ALONE,
+        )
+        buffer, done = pa.py_buffer(cast(Any, slab)), words.tolist()
+        results = []
+        for c, kind in enumerate(self._types):
+            form, at, values, nulls, errors = done[5 * c : 5 * c + 5]
+            held = buffer.slice(values, sizes[form])
+            present = buffer.slice(at, valid) if nulls else None
+            column: pa.Array[Any] = pa.Array.from_buffers(kind, n, [present, held], nulls)
+            results.append(Evaluated(column, self._errors(c, status, batch) if errors else {}))
+        return results
+
+    def _errors(self, c: int, status: npt.NDArray[np.uint8], batch: _Batch) -> Mapping[int, str]:
+        n, call = batch.n, self._calls[c]
+        rows = np.sort(batch.order[np.flatnonzero(status[c * n : (c + 1) * n] > 1)])
+        return dict.fromkeys(rows.tolist(), f"sum overflows {call.type}")

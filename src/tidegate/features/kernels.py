@@ -1,0 +1,1183 @@
+"""What runs over a batch: rows to their keys, a key's rows through its frames, results out.
+
+The rows of a batch are first put in the order of their shards. Then each shard finds the keys of
+its rows and takes each key's rows in turn, in log order: those in order of time as one run, each
+late one alone. Within a run, each accumulator goes through all rows before the next one does.
+
+A kernel that needs more memory stops between two keys, says how much in `NEED`, and goes on from
+there when it is called again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from tidegate.events.fingerprints import inline
+from tidegate.features.aggregates import (
+    Operation,
+    drop_table,
+    glance_distinct,
+    include,
+    move_count,
+    move_distinct,
+    move_double,
+    move_first,
+    move_greatest,
+    move_integer,
+    move_last,
+    move_least,
+    move_true,
+    move_variance,
+    operation,
+    read_count,
+    read_double,
+    read_greatest,
+    read_integer,
+    read_least,
+    read_position,
+    read_rows,
+    read_true,
+    read_variance,
+    shift_position,
+)
+from tidegate.features.columns import (
+    BYTES,
+    DESCRIPTION,
+    INT,
+    WORDS,
+    identify,
+    is_null,
+    rehash,
+    text_of,
+    word_of,
+)
+from tidegate.features.history import (
+    CHUNK,
+    CHUNK_BITS,
+    Rows,
+    at,
+    first_from,
+    free_deferred,
+    free_rows,
+    insert,
+    make_room,
+    rows_of,
+    trim,
+)
+from tidegate.features.layout import (
+    A_FIRST,
+    A_KIND,
+    A_LAST,
+    ACCUMULATOR,
+    ACCUMULATORS_AT,
+    BASE,
+    BLOCK,
+    C_LIMIT,
+    C_OUT,
+    C_READ,
+    C_SCALE,
+    CALL,
+    CALLS_AT,
+    CAPACITY,
+    COUNT,
+    COUNT_,
+    DISTINCT,
+    DISTINCTS,
+    DISTINCTS_AT,
+    DOUBLE,
+    F_END,
+    F_EXCLUDE,
+    F_FIRST,
+    F_LAST,
+    F_ROWS,
+    F_START,
+    FIRST_,
+    FRAME,
+    FRAMES,
+    FRAMES_AT,
+    FRONTIER,
+    GREATEST,
+    HASHED_KEYS,
+    HEADER,
+    ID0,
+    ID1,
+    INTEGER,
+    KEY0,
+    KEY1,
+    LAGS,
+    LAGS_AT,
+    LAST_,
+    LEAST,
+    LOOK_BACK,
+    ORIGIN,
+    R_LAG_EXISTS,
+    RECORD,
+    ROWS_,
+    RUN,
+    SPAN,
+    TEXTS,
+    TEXTS_AT,
+    TRUE,
+    VARIANCE,
+    WIDTH,
+)
+from tidegate.features.memory import (
+    CURSOR,
+    DONE_GROUPS,
+    DONE_ROWS,
+    GROUPS,
+    HEAP,
+    HEAP_MAX,
+    HEAP_TOP,
+    KEYS,
+    NEED,
+    RECORDS,
+    RECORDS_FREE,
+    RECORDS_MAX,
+    RECORDS_USED,
+    ROWS,
+    TABLE,
+    TABLE_BITS,
+    Words,
+    allocate,
+    bytes_at,
+    kernel,
+    words_at,
+)
+
+NEVER = -(1 << 62)
+_FREED = NEVER - 1  # the frontier of a record that is no key's
+LAG = 6
+
+# What a kernel stopped for.
+FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
+
+
+# Keys of a shard: an open-addressing table of (32 bits of the hash, record).
+
+
+@inline
+def _home(entry: int, bits: int) -> int:
+    return int(np.int64(np.uint64(entry) >> np.uint64(64 - bits)))
+
+
+@inline
+def _find(shard: Words, width: int, id0: int, id1: int, hashed: int) -> tuple[int, int]:
+    """Where a key's record begins (-1: none), and the slot where it is or would be."""
+    table, bits = words_at(shard[TABLE]), shard[TABLE_BITS]
+    records = words_at(shard[RECORDS])
+    mask, slot = (1 << bits) - 1, _home(hashed, bits)
+    while table[slot] != 0:
+        if (table[slot] ^ hashed) >> 32 == 0:
+            r = (table[slot] & 0xFFFFFFFF) * width
+            if records[r + ID0] == id0 and records[r + ID1] == id1:
+                return r, slot
+        slot = (slot + 1) & mask
+    return -1, slot
+
+
+@inline
+def _create(shard: Words, width: int, id0: int, id1: int, hashed: int, slot: int) -> int:
+    """A record for a new key; there is room in the records and in the table."""
+    records = words_at(shard[RECORDS])
+    index = shard[RECORDS_FREE]
+    if index != 0:
+        shard[RECORDS_FREE] = records[index * width + BLOCK]
+    else:
+        index = shard[RECORDS_USED]
+        shard[RECORDS_USED] += 1
+    r = index * width
+    for k in range(width):
+        records[r + k] = 0
+    records[r + ID0], records[r + ID1] = id0, id1
+    records[r + FRONTIER], records[r + RUN] = NEVER, -1
+    words_at(shard[TABLE])[slot] = ((hashed >> 32) << 32) | index
+    shard[KEYS] += 1
+    return int(r)
+
+
+@inline
+def _forget(shard: Words, program: Words, r: int) -> None:
+    """Free a key: its rows, tables, record and entry."""
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    _empty(shard, program, records, r)
+    hashed = _hash(program, records[r + ID0], records[r + ID1])
+    slot = _find(shard, width, records[r + ID0], records[r + ID1], hashed)[1]
+    table, bits = words_at(shard[TABLE]), shard[TABLE_BITS]
+    mask = (1 << bits) - 1
+    gap, i = slot, (slot + 1) & mask
+    while table[i] != 0:  # move entries back over the gap (Knuth, 6.4 R)
+        if ((i - _home(table[i], bits)) & mask) >= ((i - gap) & mask):
+            table[gap] = table[i]
+            gap = i
+        i = (i + 1) & mask
+    table[gap] = 0
+    records[r + FRONTIER], records[r + BLOCK] = _FREED, shard[RECORDS_FREE]
+    shard[RECORDS_FREE] = r // width
+    shard[KEYS] -= 1
+
+
+@inline
+def _empty(shard: Words, program: Words, records: Words, r: int) -> None:
+    rows = rows_of(shard, program, records, r)
+    for k in range(program[DISTINCTS]):
+        drop_table(records, r + program[program[DISTINCTS_AT] + k], rows)
+    free_rows(shard, program, records, r)
+
+
+@inline
+def _sweep(shard: Words, program: Words, horizon: int, steps: int) -> None:
+    """Free keys whose rows all lie before the horizon, looking at so many records."""
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    for _ in range(min(steps, shard[RECORDS_USED] - 1)):
+        index = shard[CURSOR] + 1
+        if index >= shard[RECORDS_USED]:
+            index = 1
+        shard[CURSOR] = index
+        frontier = records[index * width + FRONTIER]
+        if frontier != _FREED and frontier < horizon:
+            _forget(shard, program, index * width)
+
+
+# A run: rows of one key in order of time.
+
+
+@inline
+def _append(
+    shard: Words, program: Words, records: Words, r: int, rows_in: Words, texts: Words, run: Words
+) -> None:
+    """Store the rows that `run` lists behind those kept; there is room for them."""
+    rows = rows_of(shard, program, records, r)
+    p = records[r + BASE] + records[r + COUNT]
+    for x in range(len(run)):
+        _put(rows, at(rows, p + x), rows_in, texts, run[x])
+    records[r + COUNT] += len(run)
+    shard[ROWS] += len(run)
+
+
+@inline
+def _put(rows: Rows, there: int, rows_in: Words, texts: Words, k: int) -> None:
+    """Write row k of the batch to a place in the heap, its texts to blocks of their own."""
+    heap, program, width = rows.heap, rows.program, rows.width
+    for w in range(width):
+        heap[there + w] = rows_in[k * width + w]
+    for t in range(program[TEXTS]):
+        w = program[program[TEXTS_AT] + t]
+        heap[there + w] = _keep_text(rows, texts, t * DESCRIPTION, heap[there + w])
+
+
+@inline
+def _keep_text(rows: Rows, texts: Words, c: int, i: int) -> int:
+    """A block `link, bytes, text` with the text of row i, 0 for null."""
+    if is_null(texts, c, i):
+        return 0
+    start, size = text_of(texts, c, i)
+    heap, whole = rows.heap, (size + 7) >> 3
+    place = allocate(rows.shard, 2 + whole)
+    heap[place + 1] = size
+    for k in range(size >> 3):
+        heap[place + 2 + k] = words_at(start + 8 * k)[0]
+    _tail(heap, place + 1 + whole, start, size)
+    return place
+
+
+@inline
+def _tail(heap: Words, place: int, start: int, size: int) -> None:
+    """The bytes after the last whole word, read one by one: none may be read behind the text."""
+    rest = size & 7
+    if rest > 0:
+        word = np.int64(0)
+        source = bytes_at(start + size - rest)
+        for k in range(rest):
+            word |= np.int64(source[k]) << (8 * k)
+        heap[place] = word
+
+
+@inline
+def _range_ends(
+    rows: Rows,
+    program: Words,
+    f: int,
+    p: int,
+    horizons: Words,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    s: int,
+    e: int,
+) -> None:
+    """For each row of a run, numbered from p on, where its RANGE frame starts and ends."""
+    heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
+    exclude = program[f + F_EXCLUDE]
+    for x in range(len(run)):
+        own = p + x
+        time = heap[at(rows, own)]
+        lower, upper = max(time - start, horizons[run[x]]), time - end
+        while s < own and heap[at(rows, s)] < lower:
+            s += 1
+        e = max(s, e)
+        if end == 0:
+            e = own + 1
+        else:
+            while e <= own and heap[at(rows, e)] <= upper:
+                e += 1
+        if exclude and e > own:
+            e = own
+        starts[x], ends[x] = s, e
+
+
+@inline
+def _rows_ends(
+    rows: Rows,
+    program: Words,
+    f: int,
+    p: int,
+    horizons: Words,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    s: int,
+) -> None:
+    """For each row of a run, numbered from p on, where its ROWS frame starts and ends."""
+    heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
+    exclude, look_back = program[f + F_EXCLUDE], program[LOOK_BACK]
+    for x in range(len(run)):
+        own = p + x
+        lower = max(heap[at(rows, own)] - look_back, horizons[run[x]])
+        s = max(s, own - start)
+        while s < own and heap[at(rows, s)] < lower:
+            s += 1
+        e = own - end + 1
+        if exclude and e > own:
+            e = own
+        starts[x], ends[x] = s, max(s, e)
+
+
+def _runner(move: Any, read: Any) -> Any:
+    """A function that takes an accumulator through a run and writes what its calls give."""
+
+    @inline
+    def go(
+        acc: Words,
+        rows: Rows,
+        op: Operation,
+        program: Words,
+        a: int,
+        s: int,
+        e: int,
+        run: Words,
+        starts: Words,
+        ends: Words,
+        out: Words,
+        status: Any,
+        n: int,
+    ) -> None:
+        b = op.base
+        first = program[CALLS_AT] + CALL * program[a + A_FIRST]
+        last = program[CALLS_AT] + CALL * program[a + A_LAST]
+        for x in range(len(run)):
+            move(acc, b, rows, op, s, e, starts[x], ends[x])
+            s, e = starts[x], ends[x]
+            for c in range(first, last, CALL):
+                to = program[c + C_OUT] * n + run[x]
+                word, state = read(
+                    acc,
+                    b,
+                    rows,
+                    op,
+                    s,
+                    e,
+                    program[c + C_READ],
+                    program[c + C_LIMIT],
+                    program[c + C_SCALE],
+                )
+                out[to], status[to] = word, state
+
+    return go
+
+
+@inline
+def _stay(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int) -> None:
+    """Nothing to keep up."""
+
+
+_run_rows = _runner(_stay, read_rows)
+_run_count = _runner(move_count, read_count)
+_run_integer = _runner(move_integer, read_integer)
+_run_double = _runner(move_double, read_double)
+_run_variance = _runner(move_variance, read_variance)
+_run_least = _runner(move_least, read_least)
+_run_greatest = _runner(move_greatest, read_greatest)
+_run_distinct = _runner(move_distinct, read_count)
+_run_true = _runner(move_true, read_true)
+_run_first = _runner(move_first, read_position)
+_run_last = _runner(move_last, read_position)
+
+
+@inline
+def _run_any(
+    kind: int,
+    acc: Words,
+    rows: Rows,
+    op: Operation,
+    program: Words,
+    a: int,
+    s: int,
+    e: int,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> None:
+    if kind == ROWS_:
+        _run_rows(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == COUNT_:
+        _run_count(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == INTEGER:
+        _run_integer(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == DOUBLE:
+        _run_double(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == VARIANCE:
+        _run_variance(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == LEAST:
+        _run_least(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == GREATEST:
+        _run_greatest(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == DISTINCT:
+        _run_distinct(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == TRUE:
+        _run_true(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == FIRST_:
+        _run_first(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+    elif kind == LAST_:
+        _run_last(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+
+
+@inline
+def _lag(
+    rows: Rows,
+    program: Words,
+    base: int,
+    own: int,
+    lower: int,
+    out: Words,
+    status: Any,
+    n: int,
+    k: int,
+) -> None:
+    """What rows before number `own` give to the LAG calls of row k of the batch."""
+    for lag in range(program[LAGS]):
+        c = program[LAGS_AT] + LAG * lag
+        p = own - program[c + 2]
+        row = at(rows, p) if p >= base else 0
+        there = p >= base and rows.heap[row] >= lower
+        to = program[c + 1] * n + k
+        out[to] = 0
+        if program[c] == R_LAG_EXISTS:
+            out[to], status[to] = (1 if there else 0), 1
+        elif there and (rows.heap[row + program[c + 4]] & program[c + 5]) == 0:
+            out[to], status[to] = rows.heap[row + program[c + 3]], 1
+        else:
+            status[to] = 0
+
+
+@inline
+def _in_order(
+    shard: Words,
+    program: Words,
+    records: Words,
+    r: int,
+    rows_in: Words,
+    texts: Words,
+    horizons: Words,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> None:
+    """Take a run of rows, none of them late, through all frames."""
+    make_room(shard, program, records, r, len(run))
+    p = records[r + BASE] + records[r + COUNT]
+    _append(shard, program, records, r, rows_in, texts, run)
+    rows = rows_of(shard, program, records, r)
+    least = p + len(run)
+    for frame in range(program[FRAMES]):
+        f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
+        s, e = records[held], records[held + 1]
+        if program[f + F_ROWS]:
+            _rows_ends(rows, program, f, p, horizons, run, starts, ends, s)
+        else:
+            _range_ends(rows, program, f, p, horizons, run, starts, ends, s, e)
+        for number in range(program[f + F_FIRST], program[f + F_LAST]):
+            a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
+            op = operation(program, a, r)
+            kind = program[a + A_KIND]
+            _run_any(kind, records, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        last = len(run) - 1
+        records[held], records[held + 1] = starts[last], ends[last]
+        least = min(least, starts[last])
+    base, look_back = records[r + BASE], program[LOOK_BACK]
+    if program[LAGS] > 0:
+        for x in range(len(run)):
+            lower = max(rows.heap[at(rows, p + x)] - look_back, horizons[run[x]])
+            _lag(rows, program, base, p + x, lower, out, status, n, run[x])
+    newest = run[len(run) - 1]
+    records[r + FRONTIER] = rows.heap[at(rows, p + len(run) - 1)]
+    while base < least and rows.heap[at(rows, base)] < horizons[newest]:
+        base += 1
+    trim(shard, program, records, r, base)
+
+
+# One row that is late, or none: the frames around a time anywhere in a key's history.
+
+
+def _glancer(move: Any, read: Any, size: int) -> Any:
+    """A function that reads an accumulator at another frame and leaves it as it is."""
+
+    @inline
+    def go(
+        acc: Words,
+        rows: Rows,
+        op: Operation,
+        program: Words,
+        a: int,
+        s: int,
+        e: int,
+        s2: int,
+        e2: int,
+        copy: Words,
+        out: Words,
+        status: Any,
+        n: int,
+        k: int,
+    ) -> None:
+        for w in range(size):
+            copy[w] = acc[op.base + w]
+        move(copy, 0, rows, op, s, e, s2, e2)
+        first = program[CALLS_AT] + CALL * program[a + A_FIRST]
+        last = program[CALLS_AT] + CALL * program[a + A_LAST]
+        for c in range(first, last, CALL):
+            to = program[c + C_OUT] * n + k
+            word, state = read(
+                copy,
+                0,
+                rows,
+                op,
+                s2,
+                e2,
+                program[c + C_READ],
+                program[c + C_LIMIT],
+                program[c + C_SCALE],
+            )
+            out[to], status[to] = word, state
+
+    return go
+
+
+_glance_rows = _glancer(_stay, read_rows, 0)
+_glance_count = _glancer(move_count, read_count, 1)
+_glance_integer = _glancer(move_integer, read_integer, 3)
+_glance_double = _glancer(move_double, read_double, 6)
+_glance_variance = _glancer(move_variance, read_variance, 8)
+_glance_least = _glancer(move_least, read_least, 2)
+_glance_greatest = _glancer(move_greatest, read_greatest, 2)
+_glance_true = _glancer(move_true, read_true, 2)
+_glance_first = _glancer(move_first, read_position, 1)
+_glance_last = _glancer(move_last, read_position, 1)
+
+
+@inline
+def _glance_any(
+    kind: int,
+    acc: Words,
+    rows: Rows,
+    op: Operation,
+    program: Words,
+    a: int,
+    s: int,
+    e: int,
+    s2: int,
+    e2: int,
+    copy: Words,
+    out: Words,
+    status: Any,
+    n: int,
+    k: int,
+) -> None:
+    if kind == ROWS_:
+        _glance_rows(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == COUNT_:
+        _glance_count(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == INTEGER:
+        _glance_integer(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == DOUBLE:
+        _glance_double(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == VARIANCE:
+        _glance_variance(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == LEAST:
+        _glance_least(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == GREATEST:
+        _glance_greatest(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == TRUE:
+        _glance_true(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == FIRST_:
+        _glance_first(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == LAST_:
+        _glance_last(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    elif kind == DISTINCT:
+        # Integers come back exactly, so that the table itself may go there and back.
+        count = glance_distinct(acc, op.base, rows, op, s, e, s2, e2)
+        for c in range(program[a + A_FIRST], program[a + A_LAST]):
+            to = program[program[CALLS_AT] + CALL * c + C_OUT] * n + k
+            out[to], status[to] = count, 1
+
+
+@inline
+def _frame_at(
+    rows: Rows, program: Words, f: int, base: int, p: int, own: int, time: int, horizon: int
+) -> tuple[int, int]:
+    """The frame of an event at `time` whose place is p; `own` is 1 if it is stored there."""
+    end, until = program[f + F_END], p + own
+    if program[f + F_EXCLUDE]:
+        until = p
+    if program[f + F_ROWS]:
+        lower = max(time - program[LOOK_BACK], horizon)
+        s = max(p - program[f + F_START], first_from(rows, lower, base, p))
+        e = p - end + 1
+    else:
+        s = first_from(rows, max(time - program[f + F_START], horizon), base, until)
+        e = until if end == 0 else first_from(rows, time - end + 1, base, until)
+    return s, max(s, min(e, until))
+
+
+@inline
+def _glance(
+    shard: Words,
+    program: Words,
+    records: Words,
+    r: int,
+    p: int,
+    own: int,
+    time: int,
+    horizon: int,
+    copy: Words,
+    out: Words,
+    status: Any,
+    n: int,
+    k: int,
+) -> None:
+    """What the calls give at `time`, whose place is p; the key stays as it is."""
+    rows, base = rows_of(shard, program, records, r), records[r + BASE]
+    for frame in range(program[FRAMES]):
+        f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
+        s, e = records[held], records[held + 1]
+        s2, e2 = _frame_at(rows, program, f, base, p, own, time, horizon)
+        for number in range(program[f + F_FIRST], program[f + F_LAST]):
+            a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
+            op, kind = operation(program, a, r), program[a + A_KIND]
+            _glance_any(kind, records, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+    _lag(rows, program, base, p, max(time - program[LOOK_BACK], horizon), out, status, n, k)
+
+
+@inline
+def _target(
+    program: Words, f: int, s: int, e: int, p: int, time: int, frontier: int, last: int
+) -> tuple[int, int, int]:
+    """Where the newest row's frame lies after row p came in, and how it got there.
+
+    Gives (s, e, way): way 0, the frame did not contain the row's place, which lies behind it; 1,
+    it lies before; 2, inside. `last` is the newest row's number now.
+    """
+    by_rows, start = program[f + F_ROWS], program[f + F_START]
+    reach = program[LOOK_BACK] if by_rows else start
+    young = time >= frontier - reach
+    if not by_rows:
+        contained = young and time <= frontier - program[f + F_END]
+        if p < s or (p == s and (contained or not young)):
+            return (s if contained else s + 1), e + 1, 1
+        return s, (e + 1 if contained else e), (2 if p < e else 0)
+    end = last - program[f + F_END] + 1
+    if program[f + F_EXCLUDE]:
+        end = min(end, last)
+    if p > s:
+        first, way = max(last - start, s), (2 if p < e else 0)
+    else:
+        first, way = (s if p == s and young and s >= last - start else s + 1), 1
+    return first, max(first, end), way
+
+
+@inline
+def _late(
+    shard: Words,
+    program: Words,
+    records: Words,
+    r: int,
+    rows_in: Words,
+    texts: Words,
+    horizon: int,
+    k: int,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    copy: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> None:
+    """Store a row behind the frontier, let the newest frames know, give what it sees itself."""
+    time, frontier = rows_in[k * program[WIDTH]], records[r + FRONTIER]
+    make_room(shard, program, records, r, 1)
+    rows, base = rows_of(shard, program, records, r), records[r + BASE]
+    p = first_from(rows, time + 1, base, base + records[r + COUNT])
+    insert(shard, program, records, r, p)
+    _put(rows, at(rows, p), rows_in, texts, k)
+    last = base + records[r + COUNT] - 1
+    for frame in range(program[FRAMES]):
+        f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
+        s, e = records[held], records[held + 1]
+        s2, e2, way = _target(program, f, s, e, p, time, frontier, last)
+        s, e = (s + 1 if way == 1 else s), (e + 1 if way > 0 else e)
+        for number in range(program[f + F_FIRST], program[f + F_LAST]):
+            a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
+            op, kind = operation(program, a, r), program[a + A_KIND]
+            if way > 0 and kind >= LEAST and kind != DISTINCT and kind != TRUE:
+                shift_position(records, op.base, p)
+            if way == 2:
+                include(records, kind, rows, op, s, e, op.base, p)
+            if s2 != s or e2 != e:
+                starts[0], ends[0] = s2, e2
+                _run_any(
+                    kind, records, rows, op, program, a, s, e, run, starts, ends, out, status, n
+                )
+        records[held], records[held + 1] = s2, e2
+    _glance(shard, program, records, r, p, 1, time, horizon, copy, out, status, n, k)
+
+
+# A shard's part of a batch.
+
+
+@inline
+def _hash(program: Words, id0: int, id1: int) -> int:
+    return rehash(id0, id1, program[KEY0], program[KEY1], program[HASHED_KEYS])
+
+
+@inline
+def _group(
+    shard: Words,
+    program: Words,
+    rows_in: Words,
+    ids: Words,
+    horizons: Words,
+    work: Words,
+    lo: int,
+    hi: int,
+    n: int,
+) -> int:
+    """Chain the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
+
+    Scratch: next row of the same key, then for each group its first and last row and its record.
+    """
+    width, records = program[RECORD], words_at(shard[RECORDS])
+    while shard[DONE_ROWS] < hi - lo:
+        k = lo + shard[DONE_ROWS]
+        id0, id1, hashed = ids[3 * k], ids[3 * k + 1], ids[3 * k + 2]
+        r, slot = _find(shard, width, id0, id1, hashed)
+        if r < 0:
+            if rows_in[k * program[WIDTH]] < horizons[k]:
+                r = 0  # the row is seen by no other: the record of nobody will do
+            elif 5 * (shard[KEYS] + 1) > 3 << shard[TABLE_BITS]:
+                return TABLE_FULL
+            elif shard[RECORDS_FREE] == 0 and shard[RECORDS_USED] >= shard[RECORDS_MAX]:
+                return RECORDS_FULL
+            else:
+                r = _create(shard, width, id0, id1, hashed, slot)
+        g, work[k] = records[r + RUN], -1
+        if g < 0:
+            g = lo + shard[GROUPS]
+            shard[GROUPS] += 1
+            records[r + RUN] = g
+            work[n + g], work[3 * n + g] = k, r
+        else:
+            work[work[2 * n + g]] = k
+        work[2 * n + g] = k
+        shard[DONE_ROWS] += 1
+    return FINISHED
+
+
+@inline
+def _need(
+    shard: Words, program: Words, records: Words, r: int, texts: Words, run: Words, order: Words
+) -> int:
+    """Words of heap that a run of rows of a key may take at most."""
+    width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
+    more, heap = len(run), words_at(shard[HEAP])
+    dead = records[r + BASE] - records[r + ORIGIN]
+    words = 0
+    if capacity < 0 or dead + count + more > capacity:
+        words = (
+            2
+            * width
+            * (min(count + more, CHUNK) + more + 2 * CHUNK * ((count + more) >> CHUNK_BITS > 0))
+        )
+        words += 3 * ((dead + count + more) >> CHUNK_BITS) + 64
+        if capacity < 0:
+            words += 2 * width * CHUNK
+    for d in range(program[DISTINCTS]):
+        table = records[r + program[program[DISTINCTS_AT] + d] + 1]
+        slots = 64
+        while slots < 2 * (count + more) + 2:
+            slots *= 2
+        if table == 0 or heap[table] < slots:
+            words += 8 * slots
+    for t in range(program[TEXTS]):
+        for x in range(more):
+            if not is_null(texts, t * DESCRIPTION, order[run[x]]):
+                words += 2 * (3 + (text_of(texts, t * DESCRIPTION, order[run[x]])[1] >> 3)) + 4
+    return words
+
+
+@inline
+def _alone(
+    shard: Words,
+    program: Words,
+    records: Words,
+    rows_in: Words,
+    texts: Words,
+    horizons: Words,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> None:
+    """A row before its horizon: what a key would see that has no other row, and no horizon."""
+    horizons[run[0]] = NEVER
+    group = records[RUN]
+    for w in range(program[RECORD]):
+        records[w] = 0
+    kept = shard[ROWS]
+    _in_order(
+        shard, program, records, 0, rows_in, texts, horizons, run, starts, ends, out, status, n
+    )
+    _empty(shard, program, records, 0)
+    shard[ROWS] = kept
+    for w in range(program[RECORD]):
+        records[w] = 0
+    records[RUN] = group
+
+
+@inline
+def _key(
+    shard: Words,
+    program: Words,
+    r: int,
+    rows_in: Words,
+    texts: Words,
+    horizons: Words,
+    run: Words,
+    starts: Words,
+    ends: Words,
+    copy: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> None:
+    """Take the rows of one key, in log order, through its frames."""
+    records, width = words_at(shard[RECORDS]), program[WIDTH]
+    x = 0
+    while x < len(run):
+        k = run[x]
+        y, time = x + 1, rows_in[k * width]
+        if time < horizons[k]:
+            _alone(
+                shard,
+                program,
+                records,
+                rows_in,
+                texts,
+                horizons,
+                run[x:y],
+                starts,
+                ends,
+                out,
+                status,
+                n,
+            )
+        elif time < records[r + FRONTIER]:
+            _late(
+                shard,
+                program,
+                records,
+                r,
+                rows_in,
+                texts,
+                horizons[k],
+                k,
+                run[x:y],
+                starts,
+                ends,
+                copy,
+                out,
+                status,
+                n,
+            )
+        else:
+            while y < len(run):
+                later = rows_in[run[y] * width]
+                if later < time or later < horizons[run[y]]:
+                    break
+                time, y = later, y + 1
+            _in_order(
+                shard,
+                program,
+                records,
+                r,
+                rows_in,
+                texts,
+                horizons,
+                run[x:y],
+                starts,
+                ends,
+                out,
+                status,
+                n,
+            )
+        x = y
+
+
+@inline
+def _shard(
+    shard: Words,
+    program: Words,
+    rows_in: Words,
+    ids: Words,
+    horizons: Words,
+    order: Words,
+    texts: Words,
+    work: Words,
+    copy: Words,
+    out: Words,
+    status: Any,
+    lo: int,
+    hi: int,
+    n: int,
+) -> int:
+    """Take the rows [lo, hi) through one shard; says why it stopped."""
+    if shard[DONE_ROWS] == 0:
+        free_deferred(shard)
+    stopped = _group(shard, program, rows_in, ids, horizons, work, lo, hi, n)
+    if stopped != FINISHED:
+        return stopped
+    records = words_at(shard[RECORDS])
+    while shard[DONE_GROUPS] < shard[GROUPS]:
+        g = lo + shard[DONE_GROUPS]
+        r, k, m = work[3 * n + g], work[n + g], 0
+        while k >= 0:
+            work[4 * n + lo + m] = k
+            m, k = m + 1, work[k]
+        run = work[4 * n + lo : 4 * n + lo + m]
+        need = _need(shard, program, records, r, texts, run, order)
+        if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
+            shard[NEED] = need
+            return HEAP_FULL
+        starts, ends = work[5 * n + lo : 5 * n + hi], work[6 * n + lo : 6 * n + hi]
+        _key(shard, program, r, rows_in, texts, horizons, run, starts, ends, copy, out, status, n)
+        records[r + RUN] = -1
+        shard[DONE_GROUPS] += 1
+    _sweep(shard, program, horizons[n], 2 * (hi - lo))
+    shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
+    return FINISHED
+
+
+# What Python calls.
+
+
+@kernel(types.void(WORDS, WORDS, INT, INT, INT, WORDS))
+def name_keys(columns: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
+    """Identity (two words) and hash of the keys of rows [first, last), into `ids`."""
+    for i in range(first, last):
+        a, b, h = identify(columns, keys, i, program[KEY0], program[KEY1])
+        ids[3 * i], ids[3 * i + 1], ids[3 * i + 2] = a, b, h
+
+
+@kernel(types.void(WORDS, INT, WORDS, WORDS, WORDS, INT))
+def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n: int) -> None:
+    """Put rows in the order of their shards: `order[k]` is the row at k, `ranks` the inverse.
+
+    Shard s has the places from `bounds[s]` to before `bounds[s + 1]`.
+    """
+    mask = shards - 1
+    for s in range(shards + 2):
+        bounds[s] = 0
+    for i in range(n):
+        bounds[(ids[3 * i + 2] & mask) + 2] += 1
+    for s in range(2, shards + 1):
+        bounds[s] += bounds[s - 1]
+    for i in range(n):
+        s = (ids[3 * i + 2] & mask) + 1
+        k = bounds[s]
+        bounds[s] = k + 1
+        order[k], ranks[i] = i, k
+
+
+@kernel(types.void(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, INT, INT, WORDS, WORDS, WORDS))
+def load(
+    columns: Words,
+    shape: Words,
+    times: Words,
+    newest: Words,
+    program: Words,
+    order: Words,
+    named: Words,
+    first: int,
+    last: int,
+    rows: Words,
+    horizons: Words,
+    ids: Words,
+) -> None:
+    """Fill the places [first, last) with rows, horizons and the names of keys.
+
+    `shape` is (flags, values, filters, words): first come the value columns whose nulls count,
+    then the filters, then the columns of the words.
+    """
+    flags, values, filters, words = shape[0], shape[1], shape[2], shape[3]
+    width, span = program[WIDTH], program[SPAN]
+    for k in range(first, last):
+        i, row = order[k], k * width
+        rows[row], horizons[k] = times[i], newest[i] - span
+        for w in range(3):
+            ids[3 * k + w] = named[3 * i + w]
+        for f in range(flags):
+            rows[row + 1 + f] = 0
+        for v in range(values):
+            if is_null(columns, DESCRIPTION * v, i):
+                rows[row + 1 + v // 62] |= np.int64(1) << (v % 62)
+        for v in range(values, values + filters):
+            c = DESCRIPTION * v
+            if not is_null(columns, c, i) and word_of(columns, c, i, 0, 0) != 0:
+                rows[row + 1 + v // 62] |= np.int64(1) << (v % 62)
+        for w in range(words):
+            c = DESCRIPTION * (values + filters + w)
+            there = row + 1 + flags + w
+            if is_null(columns, c, i):
+                rows[there] = 0 if columns[c] != 4 else i
+            else:
+                rows[there] = word_of(columns, c, i, program[KEY0], program[KEY1])
+
+
+@kernel(
+    types.int64(
+        types.int64[:, ::1],
+        INT,
+        INT,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        BYTES,
+        INT,
+    )
+)
+def advance(
+    directory: Any,
+    first: int,
+    last: int,
+    bounds: Words,
+    program: Words,
+    rows: Words,
+    ids: Words,
+    horizons: Words,
+    order: Words,
+    texts: Words,
+    work: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> int:
+    """Take the rows of the shards [first, last) through their frames.
+
+    Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory.
+    """
+    copy = np.empty(8, dtype=np.int64)
+    for s in range(first, last):
+        lo, hi = bounds[s], bounds[s + 1]
+        if lo < hi:
+            stopped = _shard(
+                directory[s],
+                program,
+                rows,
+                ids,
+                horizons,
+                order,
+                texts,
+                work,
+                copy,
+                out,
+                status,
+                lo,
+                hi,
+                n,
+            )
+            if stopped != FINISHED:
+                return 4 * s + stopped
+    return -1
+
+
+@kernel(types.void(WORDS, INT, WORDS, WORDS))
+def rebuild_table(old: Words, bits: int, new: Words, shard: Words) -> None:
+    """Enter the entries of a table into a larger one of 2^bits slots."""
+    mask = (1 << bits) - 1
+    for k in range(1 << shard[TABLE_BITS]):
+        if old[k] != 0:
+            slot = _home(old[k], bits)
+            while new[slot] != 0:
+                slot = (slot + 1) & mask
+            new[slot] = old[k]
+
+
+@kernel(types.void(WORDS, BYTES, WORDS, INT, WORDS, INT, INT, BYTES))
+def emit(
+    out: Words, status: Any, ranks: Words, n: int, plan: Words, first: int, last: int, slab: Any
+) -> None:
+    """Write the results of the calls [first, last) as Arrow's buffers, rows in the batch's order.
+
+    `plan` has five words for each: its form, where in `slab` validity and values begin; then come
+    out the number of nulls and of errors.
+    """
+    for c in range(first, last):
+        form, valid, values = plan[5 * c], plan[5 * c + 1], plan[5 * c + 2]
+        nulls, errors = 0, 0
+        held = slab[values:]
+        words = held[: len(held) // 8 * 8].view(np.int64)
+        for i in range(n):
+            k = c * n + ranks[i]
+            if i & 7 == 0:
+                slab[valid + (i >> 3)] = 0
+                if form == 2:
+                    slab[values + (i >> 3)] = 0
+            if status[k] == 1:
+                slab[valid + (i >> 3)] |= 1 << (i & 7)
+            else:
+                nulls += 1
+                errors += status[k] >> 1
+                out[k] = 0
+            if form == 2:
+                slab[values + (i >> 3)] |= (out[k] & 1) << (i & 7)
+            elif form == 1:
+                words[2 * i], words[2 * i + 1] = out[k], out[k] >> 63
+            else:
+                words[i] = out[k]
+        plan[5 * c + 3], plan[5 * c + 4] = nulls, errors
