@@ -115,6 +115,10 @@ class Binder:
             hint = "rules see the columns of the event anyway"
             self._problems.add(item, "features cannot select `*`", hint=hint)
             return None
+        if isinstance(item, exp.Column) and self._declared(item) is not None:
+            hint = "leave it out; rules see the columns of the event anyway"
+            self._problems.add(item, f"`{item.name}` is a column of the stream", hint=hint)
+            return None
         if not isinstance(item, exp.Alias) or not item.alias:
             hint = "give it one, as in `count(*) OVER … AS payments_1h`"
             self._problems.add(item, f"`{shown(item)}` has no name", hint=hint)
@@ -188,23 +192,26 @@ class Binder:
         found = self._declared(node)
         if found is not None:
             return self._reference(found, node)
-        name = node.name
-        if name.lower() in self._definitions:
-            definition = self._definitions[name.lower()]
+        name, lower = node.name, node.name.lower()
+        exact = self._names.get(lower) == name
+        if lower in self._definitions and (exact or not self._is_quoted(node)):
+            definition = self._definitions[lower]
             return self._null() if definition is None else self._inlined(definition, node)
-        if name.lower() in self._names:
-            return self._null()
-        later = [i.alias.lower() for i in self._select.expressions]
-        if name.lower() in later:
+        selected = [i.alias.lower() for i in self._select.expressions]
+        if lower in selected and lower not in self._definitions:
             hint = "a feature may use those that stand before it"
-            return self._wrong(node, f"`{name}` is defined further down", hint=hint)
+            return self._wrong(node, f"`{name}` is not defined before this", hint=hint)
         return self._wrong(node, f"there is no column `{name}`", hint=self._nearest(name))
+
+    @staticmethod
+    def _is_quoted(node: exp.Column) -> bool:
+        return bool(node.this.args.get("quoted"))
 
     def _declared(self, node: exp.Column) -> str | None:
         names = {**self._scope.aliases, **{n: n for n in self._schema.names}}
         if node.name in names:
             return names[node.name]
-        if node.this.args.get("quoted"):
+        if self._is_quoted(node):
             return None
         found = {c for n, c in names.items() if n.lower() == node.name.lower()}
         return found.pop() if len(found) == 1 else None
@@ -301,9 +308,7 @@ class Binder:
             return None
         type_ = self.columns[column]
         if type_.kind not in function.takes:
-            hint = f"convert it, as in `{call.name}(CAST({shown(node)} AS …))`"
-            if function.aggregate in (Aggregate.MIN, Aggregate.MAX):
-                hint = "it takes numbers, booleans and timestamps"
+            hint = _conversion(shown(node), type_.kind, function)
             self._wrong(node, f"`{call.name}` does not take {type_.kind}", hint=hint)
             return None
         if type_.kind is Kind.BOOLEAN and function.sums_booleans:
@@ -441,6 +446,17 @@ class Binder:
         self.calls.setdefault(name, call)
         self.columns[name], self.layers[name] = type_, layer + 1
         return name
+
+
+def _conversion(text: str, kind: Kind, function: Function) -> str:
+    """How a value of a kind that a function does not take may be given to it."""
+    if function.aggregate in (Aggregate.MIN, Aggregate.MAX):
+        return "it takes numbers, booleans and timestamps"
+    if Kind.BIGINT not in function.takes:
+        return f"make a condition of it, as in `{text} IS NOT NULL`"
+    if kind is Kind.TIMESTAMP:
+        return f"take `epoch({text})` of it"
+    return f"convert it: `CAST({text} AS {'bigint' if kind is Kind.BOOLEAN else 'double'})`"
 
 
 def _is_window_function(node: exp.Expr) -> bool:

@@ -8,8 +8,8 @@ scalar expressions around the windows, is evaluated once at the end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -75,12 +75,14 @@ class Layer:
 class FeaturePlan:
     """All that a `features.sql` computes; equal fingerprints mean the same values.
 
-    `reads` tells, for each hidden column and each call, the columns that it is computed from.
+    `declared` are the columns of the stream. `reads` tells, for each hidden column and each call,
+    the columns that it is computed from.
     """
 
     features: tuple[Feature, ...]
     layers: tuple[Layer, ...]
     event_time: str
+    declared: Mapping[str, ColumnType]
     reads: Mapping[str, frozenset[str]]
     fingerprint: str
 
@@ -93,6 +95,24 @@ class FeaturePlan:
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
         return pa.schema([pa.field(f.name, f.type.arrow) for f in self.features])
+
+    def without(self, known: Collection[str]) -> FeaturePlan:
+        """What has to be computed to have the entities whose fingerprints are not `known`.
+
+        It has no features. Entities in later layers bring along those that they are computed from.
+        """
+        wanted = [e for e in self.entities if e.fingerprint not in known]
+        behind = _behind(self.reads, [c for e in wanted for c in e.outputs])
+        layers = tuple(
+            Layer(
+                tuple(h for h in layer.hidden if h.name in behind),
+                tuple(e for e in layer.entities if behind.intersection(e.outputs)),
+            )
+            for layer in self.layers
+        )
+        return replace(
+            self, features=(), layers=layers, fingerprint=_hash(self.fingerprint, sorted(known))
+        )
 
 
 def compile_features(
@@ -126,7 +146,8 @@ def compile_features(
         *([s.name, s.type, s.column or _sql(s.expression)] for s in binder.features),
         sorted(_declared(reads, types, [c for f in features for c in f.columns])),
     )
-    return FeaturePlan(features, layers, schema.event_time, reads, fingerprint)
+    declared = {c.name: c.type for c in schema}
+    return FeaturePlan(features, layers, schema.event_time, declared, reads, fingerprint)
 
 
 def _feature(

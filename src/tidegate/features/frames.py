@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ SPAN_MAX = 36_500 * 86_400 * 1_000_000
 ROWS_MAX = 1_000_000
 
 _EXAMPLE = "RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW"
+_OPENING = re.compile(r"\b(RANGE|ROWS|GROUPS)\b(?P<between>\s+BETWEEN\b)?", re.IGNORECASE)
 _BOUNDED = f"say how far it looks back, as in `{_EXAMPLE}`; state would grow without end"
 
 
@@ -136,6 +138,10 @@ class Windows:
             hint = "use EXCLUDE CURRENT ROW"
             self._add(spec, f"EXCLUDE {excluded} is not supported", hint=hint)
             return None
+        opening = self._opening(spec)
+        if opening is not None and opening["between"] and spec.args.get("end") is None:
+            self._add(spec, "this frame has no end", hint=f"write `{_EXAMPLE}`")
+            return None
         start = self._bound(spec, "start", rows=kind == "ROWS")
         end = self._bound(spec, "end", rows=kind == "ROWS")
         if start is None or end is None:
@@ -158,35 +164,35 @@ class Windows:
         if not isinstance(value, exp.Expr):
             self._add(spec, "UNBOUNDED looks back to the first event there ever was", hint=_BOUNDED)
             return None
-        return self._rows(value) if rows else self._span(value)
+        return self._rows(spec, value) if rows else self._span(spec, value)
 
-    def _span(self, node: exp.Expr) -> int | None:
+    def _span(self, spec: exp.WindowSpec, node: exp.Expr) -> int | None:
         found = self._literal(node)
         if found is None:
             return None
         if found.type != INTERVAL:
             hint = f"write `{_EXAMPLE}`; `ROWS` counts events"
-            self._problems.add(node, "a RANGE frame over time needs an interval", hint=hint)
+            self._add(spec, "a RANGE frame over time needs an interval", hint=hint)
             return None
         if found.span.months:
             hint = "count in days, as in `INTERVAL 30 DAYS`"
-            self._problems.add(node, "months and years are not all of one length", hint=hint)
+            self._add(spec, "months and years are not all of one length", hint=hint)
             return None
-        return self._within(node, found.span.micros, SPAN_MAX, "0 to 36,500 days")
+        return self._within(spec, found.span.micros, SPAN_MAX, "0 to 36,500 days")
 
-    def _rows(self, node: exp.Expr) -> int | None:
+    def _rows(self, spec: exp.WindowSpec, node: exp.Expr) -> int | None:
         found = self._literal(node)
         if found is None:
             return None
-        if found.type.name not in {t.name for t in WHOLE} or not isinstance(found.value, int):
-            self._problems.add(node, "a ROWS frame needs a whole number of rows")
+        if found.type.name not in WHOLE or not isinstance(found.value, int):
+            self._add(spec, "a ROWS frame needs a whole number of rows")
             return None
-        return self._within(node, found.value, ROWS_MAX, f"0 to {ROWS_MAX:,} rows")
+        return self._within(spec, found.value, ROWS_MAX, f"0 to {ROWS_MAX:,} rows")
 
-    def _within(self, node: exp.Expr, value: int, limit: int, span: str) -> int | None:
+    def _within(self, spec: exp.WindowSpec, value: int, limit: int, span: str) -> int | None:
         if 0 <= value <= limit:
             return value
-        self._problems.add(node, "a frame cannot begin or end there", hint=f"{span} PRECEDING")
+        self._add(spec, "a frame cannot begin or end there", hint=f"{span} PRECEDING")
         return None
 
     def _literal(self, node: exp.Expr) -> Node | None:
@@ -201,7 +207,15 @@ class Windows:
         return found if found is not None and found.is_literal else None
 
     def _add(self, spec: exp.WindowSpec, message: str, *, hint: str | None = None) -> None:
-        self._problems.add(spec, message, hint=hint)
+        opening = self._opening(spec)
+        self._problems.add(spec if opening is None else opening.start(), message, hint=hint)
+
+    def _opening(self, spec: exp.WindowSpec) -> re.Match[str] | None:
+        """The word that opens a frame; the parser does not keep its place."""
+        window = spec.parent
+        ahead = [window.args.get(part) for part in ("alias", "order")] if window else []
+        ends = [n.meta["end"] for part in ahead if part for n in part.walk() if "end" in n.meta]
+        return _OPENING.search(self._problems.source.text, max(ends)) if ends else None
 
 
 def _adds(node: exp.Window) -> bool:

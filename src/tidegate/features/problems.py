@@ -18,9 +18,9 @@ class Problems:
     source: SourceText
     found: list[Problem] = field(default_factory=list)
 
-    def add(self, node: exp.Expr, message: str, *, hint: str | None = None) -> None:
-        """Note a mistake at a node of the tree."""
-        at = position(_placed(node), self.source)
+    def add(self, place: exp.Expr | int, message: str, *, hint: str | None = None) -> None:
+        """Note a mistake at a node of the tree, or at a character of the text."""
+        at = place if isinstance(place, int) else position(_placed(place), self.source)
         self._note(self.source.problem(at, message, hint=hint))
 
     def adopt(self, error: ProjectError) -> None:
