@@ -9,22 +9,27 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tidegate.clock import Clock
+from tidegate.clock import Clock, SystemClock
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import open_sinks
 from tidegate.errors import InputError, RequestError
+from tidegate.evaluator import Evaluator
 from tidegate.eventlog.sqlite import SqliteLog
+from tidegate.frames import Events, declared_columns
 from tidegate.ingest import Taker, taking
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation
 from tidegate.reconcile.stages import Reconciler, SinkState
 from tidegate.records import Records
+from tidegate.replay import TABLE, Replayed, Stretch, file_history, replay, table_history, target_of
 from tidegate.sinks.ledger import Ledger
 from tidegate.sources.files import Block, read_file
+from tidegate.verify import Verified, verify
 from tidegate.warehouse.query import QueryResult, TableInfo, query, tables
 
 FINISH_SECONDS = 600.0
+_FEATURE_ROWS = 131_072
 
 # A dead letter that was sent again has successors whose source names it.
 _UNSENT = """
@@ -157,6 +162,95 @@ class Workspace:
             )
         finally:
             ledger.close()
+            log.close()
+
+    def features(self, events: Events) -> pa.Table:
+        """The features of events, row by row, each seeing itself and those before it.
+
+        `events` are an Arrow table or batch, a pandas or Polars frame, or a list of dicts, with the
+        stream's columns, in the order in which they came; nothing is read from or written to the
+        data folder. Columns: `event_id`, `event_time`, and the features; one that could not be
+        computed for a row is null there.
+        Raises: InputError if the project has no features, or naming the column or row at fault.
+
+        >>> import tidegate
+        >>> cards = tidegate.open("cards")                                 # doctest: +SKIP
+        >>> cards.features([{"id": "p1", "ts": "2023-06-07T12:00:00Z", "card": "4711"}])
+        ... # doctest: +SKIP
+        """
+        program = Program.compile(self.project)
+        if program.features is None:
+            raise InputError(f"`{self.project.root}` has no `[features]` in tidegate.toml")
+        rows = declared_columns(events, program)
+        evaluator = Evaluator(program, key=os.urandom(16), threads=os.cpu_count() or 1)
+        batches = rows.combine_chunks().to_batches(max_chunksize=_FEATURE_ROWS)
+        found = [c.values for b in batches if (c := evaluator.compute(b)) is not None]
+        values = pa.Table.from_batches(found, schema=program.features.schema)
+        schema = program.schema
+        whose = [rows.column(schema.id).cast(pa.string()), rows.column(schema.event_time)]
+        names = ["event_id", "event_time", *values.column_names]
+        return pa.Table.from_arrays([*whose, *values.columns], names=names)
+
+    def replay(
+        self,
+        source: str | Path | Sequence[str | Path] | None = None,
+        *,
+        to: str | Path | None = TABLE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Replayed:
+        """Features and decisions over history, by the project as its files are now.
+
+        `source` is a table with the stream's columns, by default that of the events, or one or more
+        files. `to` is a table in the data folder, which takes the place of an earlier replay's, or
+        a file ending in `.parquet`, `.ndjson` or `.jsonl`; None keeps no rows. `progress` is told
+        how much of how much is done. A running server is not disturbed.
+        Raises: InputError, RequestError (what is to be read or written), StorageFullError.
+        """
+        program = Program.compile(self.project)
+        target = target_of(to, self.project.data, program)
+        history = self._history(source, program)
+        clock = self._clock or SystemClock()
+        return replay(program, history, target, clock=clock, progress=progress)
+
+    def _history(
+        self, source: str | Path | Sequence[str | Path] | None, program: Program
+    ) -> Iterator[Stretch]:
+        if source is None:
+            source = "events"
+        given = [source] if isinstance(source, str | Path) else list(source)
+        paths = [Path(item) for item in given]
+        if len(given) == 1 and isinstance(given[0], str) and not paths[0].exists():
+            table = self._tables() / given[0]
+            if "/" not in given[0] and not paths[0].suffix:
+                return table_history(table, program)
+        for path in paths:
+            _check_readable(path)
+        return file_history(paths, program)
+
+    def verify(
+        self, *, first: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> Verified:
+        """Decisions and features computed again from the log, compared with those in the tables.
+
+        From the beginning of the log, or the newest snapshot at or before the offset `first`; where
+        the log was trimmed, from the oldest good snapshot. Works beside a running server.
+        `progress` is told how many offsets of how many are done.
+        Raises: DamageError if the log cannot be read or nothing is there to begin from; InputError
+        if there are no tables yet or `first` lies beyond them.
+        """
+        self._tables()
+        folder = DataFolder(self.project.data)
+        log = SqliteLog.open(folder.log)
+        try:
+            return verify(
+                Program.compile(self.project),
+                folder=folder,
+                log=log,
+                clock=self._clock or SystemClock(),
+                first=first,
+                progress=progress,
+            )
+        finally:
             log.close()
 
     def _tables(self) -> Path:

@@ -90,8 +90,9 @@ def check(folder: Folder) -> None:
 
     program = Program.compile(load(folder))
     rules, windows, sinks = program.rules.rules, program.windows, program.project.sinks
+    features = len(program.features.features) if program.features else 0
     typer.echo(
-        f"{folder}: version {program.version}, {len(program.schema)} columns, "
+        f"{folder}: version {program.version}, {len(program.schema)} columns, {features} features, "
         f"{len(rules)} rules, {len(windows)} window queries, {len(sinks)} sinks; no mistakes"
     )
 
@@ -193,7 +194,8 @@ def query(
 ) -> None:
     """Ask the tables in DuckDB's SQL.
 
-    There are events, decisions, dead_letters, duplicates, late_rows, and one for each window query.
+    There are events, features, decisions, dead_letters, duplicates, late_rows, and one for each
+    window query.
     """
     from tidegate.cli.rows import write
 
@@ -223,6 +225,44 @@ def reconcile(
     with stepping("comparing") as progress:
         found = shop.reconcile(progress=progress)
     if not show(found, by_hour=by_hour):
+        raise typer.Exit(AMISS)
+
+
+@app.command()
+def replay(
+    folder: Folder,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", help="A table, or files (NDJSON, JSON, CSV, Parquet); the events if absent."
+        ),
+    ] = None,
+    to: Annotated[str, typer.Option(help="A table, or a file in .parquet or .ndjson.")] = "replay",
+) -> None:
+    """Compute features and decisions over history, by the project as its files are now."""
+    from tidegate.cli.progress import stepping
+    from tidegate.cli.replayed import show
+
+    shop = _open(folder)
+    with stepping("replaying") as progress:
+        show(shop.replay(source, to=to, progress=progress))
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    first: Annotated[
+        int, typer.Option("--from", min=0, help="The log offset from which on to compare.")
+    ] = 0,
+) -> None:
+    """Compute decisions and features again from the log and compare them bit for bit."""
+    from tidegate.cli.progress import stepping
+    from tidegate.cli.verified import show
+
+    shop = _open(folder)
+    with stepping("computing again") as progress:
+        found = shop.verify(first=first, progress=progress)
+    if not show(found):
         raise typer.Exit(AMISS)
 
 

@@ -24,8 +24,8 @@ in a terminal. Where standard output is no terminal, no line of a table is ever 
 
 | exit code | meaning |
 |---|---|
-| 0 | done; for `check` and `reconcile`: nothing is amiss |
-| 1 | a mistake in the project, a query or a file; or `reconcile` found something amiss |
+| 0 | done; for `check`, `reconcile` and `verify`: nothing is amiss |
+| 1 | something is amiss, or there is a mistake in the project, a query or a file |
 | 2 | no such command or option |
 | 3 | it could not be done now: a full disk, a server that does not answer, a damaged log |
 | 130 | interrupted by Ctrl-C |
@@ -36,6 +36,8 @@ in a terminal. Where standard output is no terminal, no line of a table is ever 
 - `query` sees the tables as they are when it begins, also while a server writes. Times are UTC. In
   JSON, bytes are base64, and decimals are written with all their digits. A file named with
   `--output` is there whole or not at all.
+- `replay` and `verify` do not disturb a running server. A replay's table takes the place of an
+  earlier one of that name, once it is whole; repeated ids in files are not looked for.
 - A dead letter's id is its offset in the log. One that was sent again is no longer listed; where it
   is refused again, its successor is.
 """

@@ -10,11 +10,14 @@ from tidegate.cli.terminal import remark
 
 def compile_kernels() -> None:
     """Compile every kernel into the cache on disk, with a line for each stage."""
+    import tidegate.features.entity  # noqa: F401 - what is imported waits to be compiled
     from tidegate.events import decode, dedupe
+    from tidegate.features.memory import compile_kernels as compile_features
 
     stages: dict[str, Callable[[], None]] = {
         "decoding": decode.warm_up,
         "repeated ids": dedupe.warm_up,
+        "features": compile_features,
     }
     for number, (name, warm_up) in enumerate(stages.items(), start=1):
         begun = time.monotonic()

@@ -1,0 +1,435 @@
+"""Replay: features and decisions over history, by the evaluator that decides live.
+
+History is the table of events of a project, another table with the declared columns, or files.
+Reading, evaluating and writing overlap; the evaluator uses all processors.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tidegate.clock import Clock
+from tidegate.errors import RequestError
+from tidegate.evaluator import Evaluator
+from tidegate.frames import conformed
+from tidegate.outcome import DECISIONS
+from tidegate.program import Program
+from tidegate.project.checks import TABLES
+from tidegate.project.values import IDENTIFIER
+from tidegate.sources.files import read_file
+from tidegate.warehouse.feed import TableFeed, Written
+from tidegate.warehouse.layout import Layout
+from tidegate.warehouse.table import Table
+
+BATCH_ROWS = 131_072
+TABLE = "replay"
+FILES = (".parquet", ".ndjson", ".jsonl", ".json")
+
+_MARK = "_replayed"  # in the folder of a table that a replay made; others are not replaced
+_PARQUET = b"PAR1"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a replay came to.
+
+    `actions` counts decisions, `rules` the events that each rule hit, by name; `refused` counts
+    records of files that are no events. `target` is the table or file with the rows, if any.
+    """
+
+    events: int
+    refused: int
+    seconds: float
+    actions: Mapping[str, int]
+    rules: Mapping[str, int]
+    version: str
+    target: str
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Events with the declared columns and `log_offset`, and how far the source is read.
+
+    `done` of `total` counts whatever the source counts by: offsets, rows or bytes.
+    """
+
+    events: pa.RecordBatch
+    done: int
+    total: int
+    refused: int = 0
+
+
+# -- where history comes from ----------------------------------------------------------------------
+
+
+def table_history(path: Path, program: Program) -> Iterator[Stretch]:
+    """The rows of a table in order of the log, as the table stands now.
+
+    Raises: InputError if there is no such table, or a column is missing or of another type.
+    """
+    table = Written(path)
+    feed = TableFeed(table, table.end, columns=program.schema.names)
+    offset, end = 0, feed.end()
+    while offset < end:
+        delivery = feed.read(offset, until=end, rows_max=BATCH_ROWS)
+        offset = delivery.next_offset
+        for batch in _numbered(delivery.rows, program):
+            yield Stretch(batch, offset, end)
+
+
+def file_history(paths: Sequence[Path], program: Program) -> Iterator[Stretch]:
+    """The events of files, one after the other; `log_offset` counts them.
+
+    Parquet is taken column by column, all else as records are taken at the door: those that are no
+    events are counted. Repeated ids are not looked for.
+    Raises: RequestError if a file cannot be read; InputError as `conformed`.
+    """
+    total = sum(_size(path) for path in paths)
+    before = count = 0
+    for path in paths:
+        source = _parquet if _is_parquet(path) else _records
+        for rows, done, refused in source(path, program):
+            offsets = pa.array(np.arange(count, count + rows.num_rows))
+            count += rows.num_rows
+            for batch in _numbered(rows.append_column("log_offset", offsets), program):
+                yield Stretch(batch, before + done, total, refused)
+                refused = 0
+        before += _size(path)
+
+
+def _numbered(rows: pa.Table, program: Program) -> Iterator[pa.RecordBatch]:
+    """The declared columns and the offset, as one batch; none where there are no rows."""
+    if rows.num_rows:
+        table = conformed(rows, program.schema)
+        table = table.append_column("log_offset", rows.column("log_offset"))
+        yield from table.combine_chunks().to_batches()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}", code="unreadable_file") from error
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == _PARQUET
+
+
+def _parquet(path: Path, program: Program) -> Iterator[tuple[pa.Table, int, int]]:
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            wanted = [n for n in file.schema_arrow.names if n in program.schema.names]
+            rows, size, done = file.metadata.num_rows, _size(path), 0
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+                done += batch.num_rows
+                table = conformed(pa.Table.from_batches([batch]), program.schema)
+                yield table, size * done // rows, 0
+    except pa.ArrowException as error:
+        raise RequestError(f"{path}: {error}", code="unreadable_file") from error
+
+
+def _records(path: Path, program: Program) -> Iterator[tuple[pa.Table, int, int]]:
+    """The events of a file of records, many blocks at a time."""
+    waiting: list[pa.RecordBatch] = []
+    refused = done = 0
+    arrival = time.time_ns() // 1_000
+    for block in read_file(path, schema=program.schema, block_bytes=8 << 20):
+        taken = program.intake.admit(block.records, ingest_time=arrival)
+        waiting.append(taken.events)
+        refused, done = refused + len(taken.dead), block.bytes_read
+        if sum(b.num_rows for b in waiting) >= BATCH_ROWS:
+            yield pa.Table.from_batches(waiting), done, refused
+            waiting, refused = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting), done, refused
+
+
+# -- where the rows go -----------------------------------------------------------------------------
+
+
+class Target(Protocol):
+    """What takes the rows of a replay; they count only once it is finished."""
+
+    name: str
+
+    def open(self, schema: pa.Schema) -> None:
+        """Begin with rows of a schema."""
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Take rows."""
+
+    def finish(self) -> None:
+        """Let the rows count."""
+
+    def discard(self) -> None:
+        """Leave nothing behind; after `finish`, nothing is to do."""
+
+
+class Nowhere:
+    """Takes rows and keeps none: what counts is the summary."""
+
+    name = ""
+
+    def open(self, schema: pa.Schema) -> None:
+        """Nothing to begin."""
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Nothing to keep."""
+
+    def finish(self) -> None:
+        """Nothing to finish."""
+
+    def discard(self) -> None:
+        """Nothing to leave."""
+
+
+class ToTable:
+    """A table in the data folder; an earlier replay's table of that name gives way to it."""
+
+    def __init__(self, data: Path, name: str, program: Program) -> None:
+        self.name = name
+        self._place = data / "tables" / name
+        self._draft = data / f"{name}.replay.draft"
+        self._aside = data / f"{name}.replay.old"
+        taken = {*TABLES, *(q.name for q in program.windows)}
+        if IDENTIFIER.fullmatch(name) is None or name in taken:
+            hint = "a name has `a` to `z`, `0` to `9` and `_`; a file ends in " + ", ".join(FILES)
+            raise RequestError(f"a replay cannot be written to `{name}`: {hint}", code="no_output")
+        if self._place.exists() and not (self._place / _MARK).exists():
+            message = f"`{name}` is a table that no replay has made; name another"
+            raise RequestError(message, code="no_output")
+
+    def open(self, schema: pa.Schema) -> None:
+        """Begin with rows of a schema. Raises: InputError, StorageFullError."""
+        for left in (self._draft, self._aside):
+            shutil.rmtree(left, ignore_errors=True)
+        self._draft.parent.mkdir(parents=True, exist_ok=True)
+        layout = Layout(self.name, schema, "event_time", "event_date")
+        self._table = Table.create(self._draft, layout, offset=0, retention_us=60_000_000)
+        (self._draft / _MARK).touch()
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Commit rows. Raises: StorageFullError."""
+        end = int(rows["log_offset"][-1].as_py()) + 1
+        self._table.append([rows], next_offset=end)
+
+    def finish(self) -> None:
+        """Put the table in its place, durably."""
+        self._table.sync()
+        self._place.parent.mkdir(exist_ok=True)
+        if self._place.exists():
+            self._place.rename(self._aside)
+        self._draft.rename(self._place)
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Leave no draft behind."""
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+
+class ToFile:
+    """A Parquet or NDJSON file; it is there whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._draft = path.with_name(f".{path.name}.draft")
+        self._is_parquet = path.suffix.lower() == ".parquet"
+        self._writer: pq.ParquetWriter | None = None
+        self._encoder = msgspec.json.Encoder(decimal_format="number")
+
+    def open(self, schema: pa.Schema) -> None:
+        """Begin with rows of a schema. Raises: RequestError if the file cannot be written."""
+        try:
+            self._file = self._draft.open("wb")
+        except OSError as error:
+            message = f"cannot write {self._path}: {error.strerror}"
+            raise RequestError(message, code="no_output") from error
+        if self._is_parquet:
+            self._writer = pq.ParquetWriter(self._file, schema)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Write rows."""
+        if self._writer is not None:
+            self._writer.write_batch(rows)
+        else:
+            lines = (self._encoder.encode(row) + b"\n" for row in rows.to_pylist())
+            self._file.write(b"".join(lines))
+
+    def finish(self) -> None:
+        """Let the file take its place."""
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()
+        self._draft.replace(self._path)
+
+    def discard(self) -> None:
+        """Leave no draft behind."""
+        if hasattr(self, "_file"):
+            self._file.close()
+        self._draft.unlink(missing_ok=True)
+
+
+def target_of(to: Path | str | None, data: Path, program: Program) -> Target:
+    """Where the rows go: a file by its ending, else a table; nowhere for None.
+
+    Raises: RequestError if a name cannot be taken.
+    """
+    if to is None:
+        return Nowhere()
+    if isinstance(to, Path) or Path(to).suffix.lower() in FILES or "/" in to:
+        path = Path(to)
+        if path.suffix.lower() not in FILES:
+            message = f"cannot write {path}: its name must end in {', '.join(FILES)}"
+            raise RequestError(message, code="no_output")
+        return ToFile(path)
+    return ToTable(data, to, program)
+
+
+# -- the replay itself -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What has been seen so far."""
+
+    events: int = 0
+    refused: int = 0
+    actions: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+
+    def add(self, decisions: pa.RecordBatch, refused: int) -> None:
+        self.events += decisions.num_rows
+        self.refused += refused
+        _count(self.actions, decisions["action"])
+        rules: Any = decisions["rules"]
+        _count(self.rules, rules.flatten().field("name"))
+
+
+def _count(totals: Counter[str], values: pa.Array[Any]) -> None:
+    names, counts = (part.to_pylist() for part in pc.value_counts(values).flatten())
+    totals.update({str(n): int(c or 0) for n, c in zip(names, counts, strict=True)})
+
+
+def replay(
+    program: Program,
+    history: Iterable[Stretch],
+    target: Target,
+    *,
+    clock: Clock,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Replayed:
+    """Evaluate history from its beginning and write features and decisions, row by row.
+
+    `progress` is told how much of how much is done. Where it fails, the target is left as it was.
+    """
+    begun = time.monotonic()
+    # What seeds the hashing changes no value, so that nothing of the installation is needed.
+    key, threads = secrets.token_bytes(16), threads or os.cpu_count() or 1
+    evaluator, tally = Evaluator(program, key=key, threads=threads), _Tally()
+    try:
+        target.open(rows_schema(program))
+        with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+            writes = _Behind(writing)
+            for stretch in _ahead(history, reading):
+                rows, decisions = _evaluated(evaluator, stretch.events, clock)
+                writes.run(partial(target.write, rows))
+                tally.add(decisions, stretch.refused)
+                if progress is not None:
+                    progress(stretch.done, stretch.total)
+            writes.wait()
+        target.finish()
+    except BaseException:
+        target.discard()
+        raise
+    return Replayed(
+        events=tally.events,
+        refused=tally.refused,
+        seconds=time.monotonic() - begun,
+        actions=dict(tally.actions),
+        rules=dict(tally.rules),
+        version=program.version,
+        target=target.name,
+    )
+
+
+def rows_schema(program: Program) -> pa.Schema:
+    """The columns of a replay's rows: whose, the features, the decision.
+
+    A feature that has the name of another column is called `feature_` and its name.
+    """
+    taken = {f.name for f in (*_WHOSE, *_DECIDED)}
+    features = [
+        f.with_name(f"feature_{f.name}") if f.name.lower() in taken else f
+        for f in program.feature_schema or ()
+    ]
+    return pa.schema([*_WHOSE, *features, *_DECIDED])
+
+
+_WHOSE = [DECISIONS.field(name) for name in ("event_id", "event_time")]
+_DECIDED = [DECISIONS.field(name) for name in ("action", "score", "rules", "version", "log_offset")]
+
+
+def _evaluated(
+    evaluator: Evaluator, events: pa.RecordBatch, clock: Clock
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows of a replay, and the decisions in them."""
+    verdict = evaluator.evaluate(events, decided_at=clock.now())
+    decisions, columns = verdict.decisions, [verdict.decisions[f.name] for f in _WHOSE]
+    if verdict.features is not None:
+        columns += verdict.features.columns[len(_WHOSE) : -1]  # the offset comes last
+    columns += [decisions[f.name] for f in _DECIDED]
+    schema = rows_schema(evaluator.program)
+    return pa.RecordBatch.from_arrays(columns, schema=schema), decisions
+
+
+def _ahead(items: Iterable[_T], pool: ThreadPoolExecutor) -> Iterator[_T]:
+    """The items, each made by the pool while the one before it is worked on."""
+    iterator, nothing = iter(items), object()
+    coming = pool.submit(next, iterator, nothing)
+    while (item := coming.result()) is not nothing:
+        coming = pool.submit(next, iterator, nothing)
+        yield item  # type: ignore[misc] # all but the mark of the end are items
+
+
+class _Behind:
+    """Runs one task after the other beside the caller, who is never more than one ahead."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._running: Any = None
+
+    def run(self, task: Callable[[], None]) -> None:
+        self.wait()
+        self._running = self._pool.submit(task)
+
+    def wait(self) -> None:
+        """Wait for the last task. Raises: what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
