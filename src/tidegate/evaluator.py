@@ -8,7 +8,7 @@ on how they were cut into batches. Not thread-safe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError
-from tidegate.features.compile import FeaturePlan, Layer
+from tidegate.features.compile import FeaturePlan
 from tidegate.outcome import features_schema
 from tidegate.program import Program
 from tidegate.rules.ruleset import failed_features
@@ -136,14 +136,14 @@ class Rebuild:
         self.before, self.after = before, after
         self.offset = 0
         self.newest = BEGINNING
-        kept = set() if before.features is None else _fingerprints(before.features)
-        self._plan = None if after.features is None else _without(after.features, kept)
+        kept = [] if before.features is None else before.features.entities
+        self._plan = after.features and after.features.without([e.fingerprint for e in kept])
         self.state = _state(self._plan, key=key, threads=threads)
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything that must be computed from history."""
-        return self._plan is not None and bool(self._plan.layers)
+        return self._plan is not None and bool(self._plan.entities)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -177,32 +177,6 @@ def _state(plan: FeaturePlan | None, *, key: bytes, threads: int) -> FeatureStat
     from tidegate.features.state import FeatureState  # it loads the kernels: only where needed
 
     return FeatureState(plan, key=key, threads=threads)
-
-
-def _fingerprints(plan: FeaturePlan) -> set[str]:
-    return {entity.fingerprint for entity in plan.entities}
-
-
-def _without(plan: FeaturePlan, kept: set[str]) -> FeaturePlan:
-    """The plan without features, and without the entities of which `kept` has the fingerprint.
-
-    Those that the remaining ones read stay, whether kept or not.
-    """
-    wanted = {name for e in plan.entities if e.fingerprint not in kept for name in e.outputs}
-    waiting = list(wanted)
-    while waiting:
-        new = plan.reads.get(waiting.pop(), frozenset()) - wanted
-        wanted |= new
-        waiting += new
-    layers = [
-        Layer(
-            tuple(h for h in layer.hidden if h.name in wanted),
-            tuple(e for e in layer.entities if wanted.intersection(e.outputs)),
-        )
-        for layer in plan.layers
-    ]
-    filled = tuple(layer for layer in layers if layer.entities or layer.hidden)
-    return replace(plan, features=(), layers=filled)
 
 
 def _beside(events: pa.RecordBatch, values: pa.RecordBatch) -> pa.RecordBatch:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -38,7 +39,7 @@ class _Taken:
     """
 
     state: EngineState
-    features: Iterable[Buffer] | None
+    features: Iterator[Buffer] | None
     has_draft: bool = False
 
 
@@ -107,7 +108,9 @@ class Keeper:
             return [t for t in self._states if t.features is not None or t.has_draft]
 
     def _take(self) -> _Taken:
-        return _Taken(self._engine.snapshot(), self._engine.copy_features())
+        state = self._engine.snapshot()
+        features = self._engine.copy_features()
+        return _Taken(state, None if features is None else iter(features))
 
     def stop(self, *, final: bool) -> None:
         """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
@@ -159,9 +162,10 @@ class Keeper:
             taken.has_draft, taken.features = True, None
 
     def _drop(self, taken: _Taken) -> None:
+        # Read to its end, so that the features know that nobody needs the copy any more.
+        deque(taken.features or (), maxlen=0)
         with self._lock:
             self._states.remove(taken)
-        taken.features = None
         self._snapshots.discard(taken.state.offset)
 
     def _save(self) -> None:

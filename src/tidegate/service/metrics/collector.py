@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class ServiceCollector(Collector):
         yield from self._counts()
         yield from self._positions()
         yield from self._held()
+        yield from self._features()
         yield from self._sinks()
         yield from self._requests()
 
@@ -78,6 +80,22 @@ class ServiceCollector(Collector):
         yield _gauge("tidegate_http_body_bytes_held", "Bytes of bodies held", budget.held)
         yield _gauge("process_resident_memory_bytes", "Resident memory", _resident_bytes())
 
+    def _features(self) -> Iterator[Metric]:
+        """What the features remember, by the columns that their windows are partitioned by."""
+        state = getattr(self._state.pipeline.engine, "features", None)
+        if state is None:
+            return
+        held: dict[str, Counter[str]] = {name: Counter() for name in _FEATURE_GAUGES}
+        for usage in state.usage():
+            entity = ",".join(usage.entity.plan.keys)
+            for name in _FEATURE_GAUGES:
+                held[name][entity] += getattr(usage, name)
+        for name, text in _FEATURE_GAUGES.items():
+            family = GaugeMetricFamily(f"tidegate_feature_{name}", text, labels=["entity"])
+            for entity, value in held[name].items():
+                family.add_metric([entity], value)
+            yield family
+
     def _sinks(self) -> Iterator[Metric]:
         # As with the counters: a pipeline without sinks has none to show.
         runners: Any = getattr(self._state.pipeline, "sinks", ())
@@ -112,6 +130,11 @@ class ServiceCollector(Collector):
         yield seconds
 
 
+_FEATURE_GAUGES = {
+    "keys": "Keys that windows of features remember",
+    "rows": "Events that windows of features remember",
+    "bytes": "Memory of the windows of features",
+}
 _SINK_COUNTS = {
     "rows": "Rows delivered",
     "deliveries": "Deliveries made",
