@@ -30,7 +30,7 @@ ORDER = [
     ["pipeline"],
     ["sources"],
     ["frames"],
-    ["ingest", "replay", "verify"],
+    ["ingest", "replay", "verify", "entities"],
     ["workspace"],
     ["testing"],
     ["service"],

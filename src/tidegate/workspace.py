@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from tidegate.clock import Clock, SystemClock
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import open_sinks
+from tidegate.entities import current, entity_of, explained
 from tidegate.errors import InputError, RequestError
 from tidegate.evaluator import Evaluator
 from tidegate.eventlog.sqlite import SqliteLog
@@ -190,6 +191,25 @@ class Workspace:
         whose = [rows.column(schema.id).cast(pa.string()), rows.column(schema.event_time)]
         names = ["event_id", "event_time", *values.column_names]
         return pa.Table.from_arrays([*whose, *values.columns], names=names)
+
+    def entity(self, *entities: str | Mapping[str, object]) -> pa.Table:
+        """The features of entities as of the newest event, a row for each.
+
+        An entity is given as `{"card": "4711"}` or `"card=4711"`; see `entities.current`.
+        Computed anew from the table of events, also while a server runs.
+        Raises: InputError without features, tables or events; RequestError for columns or values
+        that there are not, or where no window is kept by such an entity.
+        """
+        program = Program.compile(self.project)
+        wanted = [entity_of(e, program.schema) if isinstance(e, str) else e for e in entities]
+        return current(program, self._tables(), wanted)
+
+    def explain(self) -> tuple[pa.Table, pa.Table]:
+        """What the features keep of each entity, and what shares it; see `entities.explained`.
+
+        Raises: InputError without features.
+        """
+        return explained(Program.compile(self.project))
 
     def replay(
         self,

@@ -229,6 +229,40 @@ def reconcile(
 
 
 @app.command()
+def features(
+    folder: Folder,
+    entities: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--entity",
+            metavar="COLUMN=VALUE",
+            help="Whose values to show, as in card=4711 or store=7,terminal=12; a name alone is "
+            "the entity without one. May be given again.",
+        ),
+    ] = None,
+    explain: Annotated[  # noqa: FBT002 - an option by name
+        bool, typer.Option("--explain", help="Show what is kept, in bytes, and what is shared.")
+    ] = False,
+    format: FormatOption = None,  # noqa: A002 - named as on the command line
+    output: Output = None,
+) -> None:
+    """Show an entity's features as of the newest event, or what the features keep."""
+    from tidegate.cli.rows import Shown, write
+    from tidegate.cli.terminal import say
+
+    if bool(entities) == explain:
+        raise typer.BadParameter("give --entity COLUMN=VALUE, or --explain")
+    shop = _open(folder)
+    if entities:
+        write(Shown(shop.entity(*entities)), format and format.value, output)
+        return
+    kept, shared = shop.explain()
+    write(Shown(kept), None, None)
+    say()
+    write(Shown(shared), None, None)
+
+
+@app.command()
 def replay(
     folder: Folder,
     source: Annotated[

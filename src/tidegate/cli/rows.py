@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from rich.cells import cell_len
@@ -22,8 +22,6 @@ from tidegate.errors import QueryError, RequestError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tidegate.warehouse.query import QueryResult
-
 SHOWN_ROWS_MAX = 100
 _SHORT = 40  # characters of a cell that is never broken: an id with room to spare
 _BYTES_SHOWN_MAX = 2_000
@@ -32,7 +30,30 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 SUFFIXES = {".json": "json", ".ndjson": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # fmt: skip  # noqa: E501
 
 
-def write(result: QueryResult, kind: str | None, output: Path | None) -> None:
+class Result(Protocol):
+    """Rows to be written: those of a query, or of a table at hand."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, once."""
+
+
+class Shown:
+    """The rows of a table at hand."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.schema = table.schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, once."""
+        yield from self._table.to_batches()
+
+
+def write(result: Result, kind: str | None, output: Path | None) -> None:
     """Write the rows as `table`, `json` (one object a line), `csv` or `parquet`.
 
     Without a kind, the ending of the output's name says it. A file is there whole or not at all.
@@ -74,14 +95,14 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
     return zip(*columns, strict=True)
 
 
-def _json(result: QueryResult, file: IO[bytes]) -> None:
+def _json(result: Result, file: IO[bytes]) -> None:
     names = result.schema.names
     for batch in result.batches():
         rows = (dict(zip(names, row, strict=True)) for row in _rows(batch))
         file.write(b"".join(_ENCODER.encode(row) + b"\n" for row in rows))
 
 
-def _csv(result: QueryResult, file: IO[bytes]) -> None:
+def _csv(result: Result, file: IO[bytes]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(result.schema.names)
@@ -90,7 +111,7 @@ def _csv(result: QueryResult, file: IO[bytes]) -> None:
     text.detach()
 
 
-def _parquet(result: QueryResult, file: IO[bytes]) -> None:
+def _parquet(result: Result, file: IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(file, result.schema) as writer:
@@ -98,7 +119,7 @@ def _parquet(result: QueryResult, file: IO[bytes]) -> None:
             writer.write_batch(batch)
 
 
-def _table(result: QueryResult, file: IO[bytes]) -> None:
+def _table(result: Result, file: IO[bytes]) -> None:
     shown: list[Sequence[Any]] = []
     total = 0
     for batch in result.batches():
@@ -116,7 +137,7 @@ def _table(result: QueryResult, file: IO[bytes]) -> None:
         text.detach()
 
 
-_WRITERS: Mapping[str, Callable[[QueryResult, IO[bytes]], None]] = {
+_WRITERS: Mapping[str, Callable[[Result, IO[bytes]], None]] = {
     "table": _table,
     "json": _json,
     "csv": _csv,
