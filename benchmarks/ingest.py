@@ -19,7 +19,7 @@ from benchmarks.result import Result, Target
 from benchmarks.serving import Served, serving
 
 BATCH_LINES = 500
-BATCH_CONNECTIONS = 8
+BATCH_CONNECTIONS = 64  # as many as for single events
 CLIENTS = 64
 _WARM_UP_EVENTS = 1_000
 _WRK_THREADS = 2

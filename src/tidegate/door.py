@@ -31,6 +31,7 @@ _log = structlog.get_logger()
 
 _MOMENT_SECONDS = 0.1
 _ROOM_SECONDS = 1.0
+_AHEAD_MAX = 4  # groups decoded and waiting for the commit before theirs to end
 
 JOINED_BYTES_MAX = 4 << 20  # submissions are joined up to this size: one decode, one log entry
 
@@ -111,7 +112,10 @@ class Tail:
 
 
 class Door:
-    """Takes submissions from any thread; one thread of its own decodes and commits."""
+    """Takes submissions from any thread; a thread of its own decodes, another one commits.
+
+    So the next records are decoded while the disk makes the last ones durable.
+    """
 
     def __init__(
         self,
@@ -135,11 +139,17 @@ class Door:
         self._closing = False
         self.next_offset = log.next_offset  # after what this process appended last
         self._committed_at = -_MOMENT_SECONDS
-        self._thread = threading.Thread(target=self._run, name="door", daemon=True)
+        self._ahead: deque[_Taken | None] = deque()  # decoded, not yet committed; None ends it
+        self._ready = threading.Condition()
+        self._threads = (
+            threading.Thread(target=self._decode_all, name="door", daemon=True),
+            threading.Thread(target=self._commit_all, name="commit", daemon=True),
+        )
 
     def open(self) -> None:
         """Begin to take submissions."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def use(self, program: Program) -> None:
         """Decode by another version from now on; the engine decodes anew what came before."""
@@ -184,8 +194,9 @@ class Door:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def decode(self, records: Records, *, source: str) -> Work:
         """An entry to be, decoded and made ready for the log; callers may use many threads."""
@@ -215,12 +226,12 @@ class Door:
         """Whether records came in a moment ago."""
         return time.monotonic() - self._committed_at < _MOMENT_SECONDS
 
-    def _run(self) -> None:
+    def _decode_all(self) -> None:
+        """The first thread: all that waits, in order, a group at a time."""
         while (batch := self._gather()) is not None:
             for group in _groups(batch):
-                # A full tail would have the engine read and decode again: better to slow down.
-                self._tail.wait_for_room(timeout_seconds=_ROOM_SECONDS)
-                self._take(group)
+                self._hand_on(_Taken(group, self._decoded(group)))
+        self._hand_on(None)
 
     def _gather(self) -> list[Submission] | None:
         """All that waits; None when the door is closed and nothing waits."""
@@ -232,18 +243,70 @@ class Door:
             self._bytes = self._records = 0
             return batch or None
 
-    def _take(self, group: Sequence[Submission]) -> None:
-        results: Sequence[Receipt | TidegateError]
+    def _decoded(self, group: Sequence[Submission]) -> Work | TidegateError:
         try:
-            work = self.decode(_join(group), source=group[0].source)
-            dead = work.decoded.dead if work.decoded else ()
-            results = _receipts(group, self.commit([work])[0], dead)
-        except TidegateError as error:
-            results = [error] * len(group)
+            return self.decode(_join(group), source=group[0].source)
         except Exception as error:  # noqa: BLE001 - the edge of the loop: the next must be taken
-            _log.error("records_not_taken", trace="".join(format_exception(error)))
-            results = [TidegateError(f"the records cannot be taken: {error}")] * len(group)
-        _notify(group, results)
+            return _refused(error)
+
+    def _hand_on(self, taken: _Taken | None) -> None:
+        with self._ready:
+            while len(self._ahead) >= _AHEAD_MAX:
+                self._ready.wait()
+            self._ahead.append(taken)
+            self._ready.notify_all()
+
+    def _commit_all(self) -> None:
+        """The second thread: all that is decoded, in one commit."""
+        while True:
+            with self._ready:
+                while not self._ahead:
+                    self._ready.wait()
+                taken = [t for t in self._ahead if t is not None]
+                ended = len(taken) < len(self._ahead)
+                self._ahead.clear()
+                self._ready.notify_all()
+            self._take(taken)
+            if ended:
+                return
+
+    def _take(self, taken: Sequence[_Taken]) -> None:
+        for each in taken:
+            if isinstance(each.work, TidegateError):
+                _notify(each.group, [each.work] * len(each.group))
+        good = [(t.group, t.work) for t in taken if isinstance(t.work, Work)]
+        if not good:
+            return
+        # A full tail would have the engine read and decode again: better to slow down.
+        self._tail.wait_for_room(timeout_seconds=_ROOM_SECONDS)
+        try:
+            offsets = self.commit([work for _, work in good])
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: the next must be taken
+            refusal = _refused(error)
+            for group, _ in good:
+                _notify(group, [refusal] * len(group))
+            return
+        told = [
+            (group, _receipts(group, offset, work.decoded.dead if work.decoded else ()))
+            for (group, work), offset in zip(good, offsets, strict=True)
+        ]
+        _notify([s for g, _ in told for s in g], [r for _, receipts in told for r in receipts])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taken:
+    """Submissions that make one entry, and that entry decoded or why it cannot be."""
+
+    group: Sequence[Submission]
+    work: Work | TidegateError
+
+
+def _refused(error: Exception) -> TidegateError:
+    """What submitters are told of an error; one that is no error of ours is logged whole."""
+    if isinstance(error, TidegateError):
+        return error
+    _log.error("records_not_taken", trace="".join(format_exception(error)))
+    return TidegateError(f"the records cannot be taken: {error}")
 
 
 def settle(results: list[tuple[Any, Receipt | TidegateError]]) -> None:

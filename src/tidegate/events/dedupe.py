@@ -48,7 +48,7 @@ from tidegate.events.runs import (
 
 Lookup = Callable[[Sequence[int]], Sequence[str]]
 
-TABLE_IDS = 1 << 20
+TABLE_IDS = 1 << 19
 
 _ALL_BITS = (1 << 64) - 1
 _VERSION = 1

@@ -17,7 +17,8 @@ from tidegate.errors import InputError
 from tidegate.sinks.contract import Delivery
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import shown_type
-from tidegate.warehouse.table import DataFile, active_files, stored_schema
+from tidegate.warehouse.parquet import DataFile
+from tidegate.warehouse.table import active_files, stored_schema
 
 
 @dataclass(frozen=True, slots=True)

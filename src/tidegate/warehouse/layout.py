@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from deltalake import WriterProperties
 
 from tidegate.errors import InputError
 from tidegate.outcome import (
@@ -130,8 +129,3 @@ def _refuse_twins(layout: Layout) -> None:
                 f"table `{layout.name}` cannot have both `{twin}` and `{name}`: "
                 "column names must differ by more than case; rename one of them"
             )
-
-
-def compact_packing() -> WriterProperties:
-    """How compaction packs: small, in row groups that a reader of a few offsets can skip."""
-    return WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)

@@ -23,7 +23,8 @@ from deltalake import DeltaTable
 from tidegate.errors import InputError, QueryError
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import shown_type
-from tidegate.warehouse.table import DataFile, active_files, stored_schema
+from tidegate.warehouse.parquet import DataFile
+from tidegate.warehouse.table import active_files, stored_schema
 
 if TYPE_CHECKING:
     import pandas as pd

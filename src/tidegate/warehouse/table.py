@@ -7,11 +7,12 @@ application transaction: rows and offset become visible in one atomic step or no
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,8 @@ from deltalake.transaction import AddAction, RemoveAction
 from tidegate.warehouse import evolution
 from tidegate.warehouse.checkpoint import sync_files, sync_folder
 from tidegate.warehouse.faults import storage
-from tidegate.warehouse.layout import Layout, compact_packing
-from tidegate.warehouse.parquet import write_files
+from tidegate.warehouse.layout import Layout
+from tidegate.warehouse.parquet import DataFile, merge_files, write_files
 from tidegate.warehouse.repair import checkpoint_files, commit_files, read_commit
 
 APP_ID = "tidegate"
@@ -35,19 +36,6 @@ APP_ID = "tidegate"
 # them all: after this many, a checkpoint is written (25 ms) and the handle opened anew.
 _COMMITS_PER_CHECKPOINT = 50
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """An active file of a table; its rows have `offset_min <= log_offset <= offset_max`."""
-
-    path: Path
-    date: str  # of its partition, as in 2026-01-31
-    written_us: int
-    bytes: int
-    rows: int
-    offset_min: int
-    offset_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +144,24 @@ class Table:
 
     def _add(self, handle: DeltaTable, files: list[AddAction], next_offset: int) -> None:
         """Commit files, and that the table holds everything below `next_offset`."""
+        self._transact(handle, files, commit_properties=_stamped(next_offset))
+
+    def _transact(
+        self,
+        handle: DeltaTable,
+        actions: Sequence[AddAction | RemoveAction],
+        commit_properties: CommitProperties | None = None,
+    ) -> None:
         handle.create_write_transaction(
-            cast("list[AddAction | RemoveAction]", files),
+            list(actions),
             "append",
             handle.schema(),
             [self.layout.date],
-            commit_properties=_stamped(next_offset),
+            commit_properties=commit_properties,
             post_commithook_properties=_NO_HOOKS,
         )
         handle.update_incremental()
+        self._version = handle.version()
 
     def _renewed(self, handle: DeltaTable) -> DeltaTable:
         if self._version - self._checkpointed < _COMMITS_PER_CHECKPOINT:
@@ -209,17 +206,35 @@ class Table:
 
     def compact(self, *, partitions: Sequence[str], bytes_target: int) -> None:
         """Merge the files smaller than `bytes_target` of the partitions; appends may go on."""
-        try:
-            with storage(f"compacting table `{self.layout.name}`"):
-                DeltaTable(str(self.path)).optimize.compact(
-                    partition_filters=[(self.layout.date, "in", list(partitions))],
-                    target_size=bytes_target,
-                    max_concurrent_tasks=1,
-                    writer_properties=compact_packing(),
-                    post_commithook_properties=_NO_HOOKS,
-                )
-        finally:
-            self.refresh()
+        for date in partitions:
+            small = [f for f in self.files() if f.date == date and f.bytes < bytes_target]
+            for files in _bins(small, bytes_target):
+                with storage(f"compacting table `{self.layout.name}`"):
+                    merged = merge_files(
+                        self.path, self.layout, self.stored, files, version=self._version
+                    )
+                    self._swap(files, merged)
+
+    def _swap(self, files: Sequence[DataFile], merged: AddAction) -> None:
+        """Commit the merged file in the place of the files, if nobody else replaced them."""
+        with self.lock:
+            self._follow()
+            if not set(files) <= set(self.files()):
+                return  # left to be swept
+            handle, self._handle = self._handle, None  # lost unless all goes well
+            assert handle is not None  # noqa: S101 - `_follow` opened it
+            gone = [self._removal(file) for file in files]
+            self._transact(handle, [*gone, merged])
+            self._handle = self._renewed(handle)
+
+    def _removal(self, file: DataFile) -> RemoveAction:
+        return RemoveAction(
+            quote(file.path.relative_to(self.path).as_posix(), safe="/="),
+            data_change=False,
+            deletion_timestamp=time.time_ns() // 1_000_000,
+            size=file.bytes,
+            partition_values={self.layout.date: file.date},
+        )
 
     def unused_files(self) -> list[Path]:
         """Files in the table's folder that its newest version does not name, whoever wrote that."""
@@ -245,6 +260,19 @@ class Table:
                 assert self._handle is not None  # noqa: S101 - reopened above
                 self._files = (self._version, active_files(self._handle, self.path))
             return self._files[1]
+
+
+def _bins(files: Iterable[DataFile], bytes_target: int) -> Iterator[list[DataFile]]:
+    """Files in order of their offsets, in groups that reach the target; of single ones, none."""
+    group: list[DataFile] = []
+    for file in sorted(files, key=lambda f: f.offset_min):
+        group.append(file)
+        if sum(f.bytes for f in group) >= bytes_target:
+            if len(group) > 1:
+                yield group
+            group = []
+    if len(group) > 1:
+        yield group
 
 
 def stored_schema(handle: DeltaTable) -> pa.Schema:

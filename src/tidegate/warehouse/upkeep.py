@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tidegate.clock import Clock
+from tidegate.warehouse.parquet import DataFile
 from tidegate.warehouse.repair import checkpoint_files, commit_files
-from tidegate.warehouse.table import DataFile, Table
+from tidegate.warehouse.table import Table
 
 _STAMP_EVERY_US = 10_000_000
 # Files are merged in two tiers, so that a row is written again twice in its life, not each time;
