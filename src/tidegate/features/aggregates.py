@@ -76,7 +76,7 @@ def operation(program: Words, a: int, r: int) -> Operation:
         program[a + A_NULL],
         program[a + A_FILTER_AT],
         program[a + A_FILTER],
-        10.0 ** program[a + A_SCALE],
+        real(program[a + A_SCALE]),
         program[a + A_DOUBLE],
     )
 
@@ -621,7 +621,7 @@ def _close_gap(rows: Rows, table: int, gap: int) -> None:
 
 
 @inline
-def _tabulate(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> None:
+def tabulate(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> None:
     """Begin a table, or empty the one there is, and enter the frame's rows."""
     if acc[b + 1] == 0:
         acc[b + 1] = _new_table(rows, 2 * SHORT)
@@ -668,7 +668,7 @@ def shift_table(
 ) -> None:
     """Move with a table, to a frame that may lie anywhere."""
     if s2 >= e or e2 <= s:
-        _tabulate(acc, b, rows, op, s2, e2)
+        tabulate(acc, b, rows, op, s2, e2)
         return
     for p in range(s2, s):
         _enter(acc, b, rows, op, p)
@@ -692,7 +692,7 @@ def move_distinct(
     elif acc[b + 1] != 0:
         shift_table(acc, b, rows, op, s, e, s2, e2)
     elif size > SHORT:
-        _tabulate(acc, b, rows, op, s2, e2)
+        tabulate(acc, b, rows, op, s2, e2)
     elif s2 < s or e2 < e:
         acc[b] = _scan_distinct(rows, op, s2, e2)
     else:
@@ -708,7 +708,7 @@ def glance_distinct(
         return _scan_distinct(rows, op, s2, e2)
     if acc[b + 1] == 0:
         held = acc[b]
-        _tabulate(acc, b, rows, op, s2, e2)
+        tabulate(acc, b, rows, op, s2, e2)
         count = acc[b]
         drop_table(acc, b, rows)
         acc[b] = held
@@ -719,7 +719,8 @@ def glance_distinct(
     return int(count)
 
 
-# What is read out; `limit` is the greatest integer that fits, `scale` the digits after the point.
+# What is read out; `limit` is the greatest integer that fits, `scale` has the bits of
+# the power of ten by which decimals are scaled.
 
 
 @inline
@@ -788,7 +789,7 @@ def read_integer(
             return 0, OVERFLOW
         return low, VALUE
     total = float(low) if fits else float(high) * 2.0**64 + float(np.uint64(low))
-    return bits(total / float(acc[b]) / 10.0**scale), VALUE
+    return bits(total / float(acc[b]) / real(scale)), VALUE
 
 
 @inline

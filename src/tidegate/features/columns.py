@@ -24,6 +24,7 @@ DOUBLE_KEY = 8  # the form of a double where it is a key: -0.0 is 0.0, all NaN a
 
 WORDS = types.int64[::1]
 BYTES = types.uint8[::1]
+GIVEN = types.Array(types.int64, 1, "C", readonly=True)  # what others own may be read-only
 INT = types.int64
 
 _C0, _C1 = np.uint64(0x736F6D6570736575), np.uint64(0x646F72616E646F6D)

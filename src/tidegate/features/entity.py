@@ -6,9 +6,10 @@ records of keys, the table that finds them, and a heap of rows, texts and tables
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from threading import Lock
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +23,22 @@ from tidegate.features.kernels import (
     TABLE_FULL,
     advance,
     emit,
+    gaze,
     load,
+    measure,
     name_keys,
+    pack,
+    packed_words,
     place,
     rebuild_table,
+    spell,
+    sweep,
+    unpack,
 )
 from tidegate.features.layout import (
     BOOLEAN,
     DECIMAL,
+    DISTINCTS,
     FRONTIER,
     PLAIN,
     RUN,
@@ -56,8 +65,11 @@ from tidegate.features.memory import (
     compile_kernels,
 )
 from tidegate.features.plan import EntityPlan
+from tidegate.features.snapshot import SnapshotJob, mark_of, read_parts
 from tidegate.schema import Kind
 from tidegate.sql.expression import Evaluated
+
+Secret: TypeAlias = bytes  # in a class that has a property of that name
 
 _SHARDS = 32
 _PASS = 1 << 16  # rows taken at once: what a pass works on stays near the processor
@@ -101,6 +113,18 @@ class _Shard:
             self.records.grow(len(self.records.words) + 16 * self.record)
         self.look()
 
+    def fill(self, keys: int, data: Words, *, layout: Layout) -> None:
+        """Take in what a snapshot has of this shard, which is empty."""
+        bits = max(_BITS, (2 * keys).bit_length())
+        self.table, self.facts[TABLE_BITS] = Segment(1 << bits), bits
+        self.records.grow((keys + 1) * self.record)
+        # More than can be needed; what is not written costs nothing.
+        tables = int(layout.program[DISTINCTS])
+        rows = len(data) // layout.width
+        self.heap.grow(_HEAP_WORDS + 4 * len(data) + 64 * keys + tables * (64 * rows + 1024 * keys))
+        self.look()
+        unpack(self.facts, layout.program, np.ascontiguousarray(data), 0, keys)
+
     @property
     def bytes(self) -> int:
         """Memory in use, without the parts of segments that nothing has reached yet."""
@@ -128,6 +152,8 @@ class EntityState:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._reader = _Reader(self._layout)
         self._writer = _Writer(self._layout)
+        self._job: SnapshotJob | None = None
+        self._lock = Lock()
 
     @property
     def keys(self) -> int:
@@ -176,14 +202,124 @@ class EntityState:
         if n == 0:
             return self._writer.empty()
         batch = self._reader.read(events, times, newest, self._run)
-        out = np.empty(len(self.plan.calls) * n, dtype=np.int64)
-        status = np.empty(len(self.plan.calls) * n, dtype=np.uint8)
-        self._run(
-            lambda first, last: self._advance(first, last, batch, out, status),
-            _SHARDS,
-            wide=n > _ALONE,
-        )
-        return self._writer.write(out, status, batch, self._run)
+        out, status = self._outputs(n)
+        with self._lock:
+            if self._job is not None:
+                self._copy_pending(batch.bounds)
+            self._run(
+                lambda first, last: self._advance(first, last, batch, out, status),
+                _SHARDS,
+                wide=n > _ALONE,
+            )
+            return self._writer.write(out, status, batch, self._directory, self._run)
+
+    def _outputs(self, n: int) -> tuple[Words, npt.NDArray[np.uint8]]:
+        size = len(self.plan.calls) * n
+        return np.empty(size, dtype=np.int64), np.empty(size, dtype=np.uint8)
+
+    def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
+        """What each call would give for each key at `time`, without an event; changes nothing.
+
+        `keys` has the key columns of the plan. A frame that ends at the current row has none.
+        """
+        n = len(keys)
+        if n == 0:
+            return self._writer.empty()
+        batch = self._reader.names(keys)
+        out, status = self._outputs(n)
+        horizon = newest - int(self._layout.program[SPAN])
+        with self._lock:
+            while True:
+                stopped = gaze(
+                    self._directory,
+                    self._layout.program,
+                    batch.ids,
+                    time,
+                    horizon,
+                    out,
+                    status,
+                    n,
+                )
+                if stopped < 0:
+                    return self._writer.write(out, status, batch, self._directory, self._run)
+                self._shards[stopped >> 2].grow(stopped & 3)
+
+    def expire(self, newest: int) -> None:
+        """Free all keys that no window can reach once the stream's newest event is at `newest`.
+
+        Updates free them as well, two for each event; this is for a stream that stands still.
+        """
+        horizon = newest - int(self._layout.program[SPAN])
+        with self._lock:
+            if self._job is not None:
+                self._copy_pending(None)
+            self._run(
+                lambda a, b: sweep(self._directory, a, b, self._layout.program, horizon),
+                _SHARDS,
+                wide=self.keys > _ALONE,
+            )
+
+    def begin_snapshot(self) -> SnapshotJob:
+        """A snapshot of the state as it is now, to be copied while updates go on.
+
+        Raises: RuntimeError if one that was begun before is not copied yet.
+        """
+        with self._lock:
+            if self._job is not None and not self._job.done:
+                raise RuntimeError("a snapshot of these windows is being taken already")
+            self._job = SnapshotJob(
+                shards=_SHARDS, marks=self._marks, copy=self._packed, lock=self._lock
+            )
+            return self._job
+
+    def snapshot(self) -> Iterator[memoryview]:
+        """The state as bytes, to be written in this order; only what is live."""
+        return self.begin_snapshot().buffers()
+
+    @classmethod
+    def restore(
+        cls, plan: EntityPlan, buffers: Iterable[Any], *, key: Secret, threads: int = 1
+    ) -> EntityState:
+        """The state that a snapshot was taken of, to the bit.
+
+        The buffers may be cut differently from how they were given.
+        Raises: DamageError if they are no snapshot, or not one of this plan and key.
+        """
+        state = cls(plan, key=key, threads=threads)
+        for shard, part in zip(state._shards, read_parts(buffers, marks=state._marks), strict=True):
+            shard.fill(*part, layout=state._layout)
+        return state
+
+    @property
+    def _marks(self) -> tuple[int, int]:
+        program = self._layout.program
+        batch = pa.record_batch([pa.array([0], pa.int64())], names=["mark"])
+        named = np.empty(3, dtype=np.int64)
+        described = np.array(describe(batch.column(0), PLAIN)[0], dtype=np.int64)
+        name_keys(described, program, 1, 0, 1, named)
+        return mark_of(self.plan), int(named[2]) & (2**63 - 1)
+
+    def _packed(self, s: int) -> tuple[int, Words]:
+        facts, program = self._directory[s], self._layout.program
+        words = np.empty(packed_words(facts, program), dtype=np.int64)
+        pack(facts, program, words, 0)
+        return int(facts[KEYS]), words
+
+    def _copy_pending(self, bounds: Words | None) -> None:
+        """Copy what the snapshot begun still needs of the shards that a batch will change."""
+        job = self._job
+        assert job is not None  # noqa: S101 - asked for by the caller
+        touched = range(_SHARDS)
+        changed = touched if bounds is None else [s for s in touched if bounds[s] < bounds[s + 1]]
+        pending = job.pending(changed)
+
+        def copy(first: int, last: int) -> None:
+            for s in pending[first:last]:
+                job.copy(s)
+
+        self._run(copy, len(pending), wide=len(pending) > 1)
+        if job.done:
+            self._job = None
 
     def _advance(
         self, first: int, last: int, batch: _Batch, out: Words, status: npt.NDArray[np.uint8]
@@ -315,6 +451,15 @@ class _Reader:
             batch.texts = columns.reshape(-1, 5)[self._texts].ravel()
         return batch
 
+    def names(self, keys: pa.RecordBatch) -> _Batch:
+        """The names of keys alone, in their own order."""
+        n = len(keys)
+        batch = _Batch(n, 0)
+        described = self._described(keys, self._keys, batch)
+        name_keys(described, self._layout.program, len(self._keys), 0, n, batch.ids)
+        batch.order[:] = batch.ranks[:] = np.arange(n)
+        return batch
+
     @staticmethod
     def _described(
         events: pa.RecordBatch, columns: Sequence[tuple[str, int]], batch: _Batch
@@ -346,6 +491,7 @@ class _Writer:
         out: Words,
         status: npt.NDArray[np.uint8],
         batch: _Batch,
+        directory: Words,
         run: Any,
     ) -> list[Evaluated]:
         """A column for each call."""
@@ -366,11 +512,24 @@ class _Writer:
         results = []
         for c, kind in enumerate(self._types):
             form, at, values, nulls, errors = done[5 * c : 5 * c + 5]
-            held = buffer.slice(values, sizes[form])
+            held = [buffer.slice(values, sizes[form])]
             present = buffer.slice(at, valid) if nulls else None
-            column: pa.Array[Any] = pa.Array.from_buffers(kind, n, [present, held], nulls)
+            if form == TEXT:
+                places = slab[values : values + 8 * n].view(np.int64)
+                held = self._texts(places, batch, directory)
+            column: pa.Array[Any] = pa.Array.from_buffers(kind, n, [present, *held], nulls)
             results.append(Evaluated(column, self._errors(c, status, batch) if errors else {}))
         return results
+
+    @staticmethod
+    def _texts(places: Words, batch: _Batch, directory: Words) -> list[pa.Buffer]:
+        bounds = np.empty(batch.n + 1, dtype=np.int32)
+        size = measure(directory, batch.ids, batch.ranks, places, batch.n, bounds)
+        if size >= 2**31:
+            raise ValueError(f"the texts of {batch.n} rows have {size} bytes, at most 2^31 fit")
+        data = np.empty(size, dtype=np.uint8)
+        spell(directory, batch.ids, batch.ranks, places, batch.n, bounds, data)
+        return [pa.py_buffer(cast(Any, bounds)), pa.py_buffer(cast(Any, data))]
 
     def _errors(self, c: int, status: npt.NDArray[np.uint8], batch: _Batch) -> Mapping[int, str]:
         n, call = batch.n, self._calls[c]

@@ -42,10 +42,12 @@ from tidegate.features.aggregates import (
     read_true,
     read_variance,
     shift_position,
+    tabulate,
 )
 from tidegate.features.columns import (
     BYTES,
     DESCRIPTION,
+    GIVEN,
     INT,
     WORDS,
     identify,
@@ -68,6 +70,7 @@ from tidegate.features.history import (
     trim,
 )
 from tidegate.features.layout import (
+    A_BASE,
     A_FIRST,
     A_KIND,
     A_LAST,
@@ -1028,7 +1031,12 @@ def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n:
         order[k], ranks[i] = i, k
 
 
-@kernel(types.void(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, INT, INT, WORDS, WORDS, WORDS))
+@kernel(
+    types.void(
+        *(WORDS, WORDS, GIVEN, GIVEN, WORDS, WORDS, WORDS, INT, INT),
+        *(WORDS, WORDS, WORDS),
+    )
+)
 def load(
     columns: Words,
     shape: Words,
@@ -1181,3 +1189,207 @@ def emit(
             else:
                 words[i] = out[k]
         plan[5 * c + 3], plan[5 * c + 4] = nulls, errors
+
+
+@kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, WORDS, INT, types.int32[::1]))
+def measure(directory: Any, ids: Words, ranks: Words, places: Words, n: int, bounds: Any) -> int:
+    """The bounds of the texts at `places` in the heaps of their rows' shards; how long they are."""
+    total = 0
+    bounds[0] = 0
+    for i in range(n):
+        if places[i] != 0:
+            shard = directory[ids[3 * ranks[i] + 2] & (len(directory) - 1)]
+            total += words_at(shard[HEAP])[places[i] + 1]
+        bounds[i + 1] = total
+    return total
+
+
+@kernel(types.void(types.int64[:, ::1], WORDS, WORDS, WORDS, INT, types.int32[::1], BYTES))
+def spell(
+    directory: Any, ids: Words, ranks: Words, places: Words, n: int, bounds: Any, data: Any
+) -> None:
+    """Write the texts at `places` between their bounds."""
+    for i in range(n):
+        if places[i] != 0:
+            shard = directory[ids[3 * ranks[i] + 2] & (len(directory) - 1)]
+            text, start = bytes_at(shard[HEAP] + 8 * (places[i] + 2)), np.int64(bounds[i])
+            for k in range(np.int64(bounds[i + 1]) - start):
+                data[start + k] = text[k]
+
+
+@kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, INT, INT, WORDS, BYTES, INT))
+def gaze(
+    directory: Any,
+    program: Words,
+    ids: Words,
+    time: int,
+    horizon: int,
+    out: Words,
+    status: Any,
+    n: int,
+) -> int:
+    """What the calls would give at `time` for each key; stops as `advance` does."""
+    nothing, copy = np.empty(0, dtype=np.int64), np.empty(8, dtype=np.int64)
+    for i in range(n):
+        s = ids[3 * i + 2] & (len(directory) - 1)
+        shard = directory[s]
+        records = words_at(shard[RECORDS])
+        r = _find(shard, program[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
+        r = max(r, 0)  # the record of nobody has no rows
+        need = _need(shard, program, records, r, nothing, nothing, nothing)
+        if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
+            shard[NEED] = need
+            return int(4 * s + HEAP_FULL)
+        rows, base = rows_of(shard, program, records, r), records[r + BASE]
+        p = first_from(rows, time + 1, base, base + records[r + COUNT])
+        _glance(shard, program, records, r, p, 0, time, horizon, copy, out, status, n, i)
+    return -1
+
+
+@kernel(types.void(types.int64[:, ::1], INT, INT, WORDS, INT))
+def sweep(directory: Any, first: int, last: int, program: Words, horizon: int) -> None:
+    """Free all keys of the shards [first, last) whose rows all lie before the horizon."""
+    for s in range(first, last):
+        free_deferred(directory[s])
+        _sweep(directory[s], program, horizon, directory[s][RECORDS_USED])
+
+
+# Snapshots: for each key its record, its rows, then for each text of each row its length and bytes.
+
+
+@inline
+def _packed(shard: Words, program: Words, records: Words, r: int) -> int:
+    """Words that a key takes in a snapshot."""
+    words = program[RECORD] + records[r + COUNT] * program[WIDTH]
+    if program[TEXTS] > 0:
+        rows = rows_of(shard, program, records, r)
+        for p in range(records[r + BASE], records[r + BASE] + records[r + COUNT]):
+            for t in range(program[TEXTS]):
+                place = rows.heap[at(rows, p) + program[program[TEXTS_AT] + t]]
+                words += 1 if place == 0 else 1 + ((rows.heap[place + 1] + 7) >> 3)
+    return int(words)
+
+
+@kernel(types.int64(WORDS, WORDS))
+def packed_words(shard: Words, program: Words) -> int:
+    """Words that a shard takes in a snapshot."""
+    records, width, words = words_at(shard[RECORDS]), program[RECORD], 0
+    for index in range(1, shard[RECORDS_USED]):
+        if records[index * width + FRONTIER] != _FREED:
+            words += _packed(shard, program, records, index * width)
+    return words
+
+
+@inline
+def _pack_rows(rows: Rows, base: int, count: int, out: Words, to: int) -> int:
+    """Copy rows, as many at once as lie behind each other."""
+    done = 0
+    while done < count:
+        piece = count - done
+        if rows.chunked:
+            piece = min(piece, CHUNK - ((base + done - rows.origin) & (CHUNK - 1)))
+        start = at(rows, base + done)
+        for k in range(piece * rows.width):
+            out[to + k] = rows.heap[start + k]
+        to, done = to + piece * rows.width, done + piece
+    return to
+
+
+@inline
+def _pack_texts(rows: Rows, base: int, count: int, out: Words, to: int) -> int:
+    heap, program = rows.heap, rows.program
+    for p in range(base, base + count):
+        for t in range(program[TEXTS]):
+            place = heap[at(rows, p) + program[program[TEXTS_AT] + t]]
+            out[to] = -1 if place == 0 else heap[place + 1]
+            to += 1
+            if place != 0:
+                whole = (heap[place + 1] + 7) >> 3
+                for k in range(whole):
+                    out[to + k] = heap[place + 2 + k]
+                to += whole
+    return to
+
+
+@kernel(types.int64(WORDS, WORDS, WORDS, INT))
+def pack(shard: Words, program: Words, out: Words, to: int) -> int:
+    """Write all keys of a shard from word `to` of `out` on; gives where that ends."""
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    for index in range(1, shard[RECORDS_USED]):
+        r = index * width
+        if records[r + FRONTIER] == _FREED:
+            continue
+        for k in range(width):
+            out[to + k] = records[r + k]
+        # Where things lie is not part of the state, only that they are there.
+        out[to + BLOCK] = out[to + CAPACITY] = 0
+        out[to + ORIGIN], out[to + RUN] = records[r + BASE], -1
+        for d in range(program[DISTINCTS]):
+            table = to + program[program[DISTINCTS_AT] + d] + 1
+            out[table] = 1 if out[table] != 0 else 0
+        rows, base, count = (
+            rows_of(shard, program, records, r),
+            records[r + BASE],
+            records[r + COUNT],
+        )
+        to = _pack_rows(rows, base, count, out, to + width)
+        to = _pack_texts(rows, base, count, out, to)
+    return to
+
+
+@inline
+def _unpack_texts(rows: Rows, base: int, count: int, data: Words, i: int) -> int:
+    heap, program = rows.heap, rows.program
+    for p in range(base, base + count):
+        for t in range(program[TEXTS]):
+            size, place = data[i], 0
+            i += 1
+            if size >= 0:
+                whole = (size + 7) >> 3
+                place = allocate(rows.shard, 2 + whole)
+                heap[place + 1] = size
+                for k in range(whole):
+                    heap[place + 2 + k] = data[i + k]
+                i += whole
+            heap[at(rows, p) + program[program[TEXTS_AT] + t]] = place
+    return i
+
+
+@inline
+def _tables(program: Words, records: Words, r: int, rows: Rows) -> None:
+    """Make again the tables of distinct values, from the rows of their frames."""
+    for frame in range(program[FRAMES]):
+        f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
+        for number in range(program[f + F_FIRST], program[f + F_LAST]):
+            a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
+            b = r + program[a + A_BASE]
+            if program[a + A_KIND] == DISTINCT and records[b + 1] != 0:
+                records[b + 1] = 0
+                op = operation(program, a, r)
+                tabulate(records, b, rows, op, records[held], records[held + 1])
+
+
+@kernel(types.int64(WORDS, WORDS, GIVEN, INT, INT))
+def unpack(shard: Words, program: Words, data: Words, i: int, keys: int) -> int:
+    """Read so many keys from word i of `data` on into an empty shard that has room for them."""
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    for _ in range(keys):
+        id0, id1 = data[i + ID0], data[i + ID1]
+        hashed = _hash(program, id0, id1)
+        r = _create(shard, width, id0, id1, hashed, _find(shard, width, id0, id1, hashed)[1])
+        for k in range(width):
+            records[r + k] = data[i + k]
+        count, base = records[r + COUNT], records[r + BASE]
+        records[r + COUNT] = 0
+        make_room(shard, program, records, r, count)
+        rows, i = rows_of(shard, program, records, r), i + width
+        for p in range(base, base + count):
+            row = at(rows, p)
+            for k in range(program[WIDTH]):
+                rows.heap[row + k] = data[i + k]
+            i += program[WIDTH]
+        records[r + COUNT] = count
+        shard[ROWS] += count
+        i = _unpack_texts(rows, base, count, data, i)
+        _tables(program, records, r, rows)
+    return i

@@ -212,7 +212,12 @@ def _shared(held: _Accumulator, kind: int, call: Call) -> bool:
 def _call(plan: EntityPlan, number: int, call: Call) -> list[int]:
     limit = 10**call.type.precision - 1 if call.type.kind is Kind.DECIMAL else 2**63 - 1
     scale = plan.value_types[call.argument].scale if call.argument is not None else 0
-    return [_read(plan, call), number, limit, scale, call.offset]
+    return [_read(plan, call), number, limit, _power(scale), call.offset]
+
+
+def _power(scale: int) -> int:
+    """The bits of 10^scale as a double."""
+    return int(np.float64(10**scale).view(np.int64))
 
 
 def _read(plan: EntityPlan, call: Call) -> int:
@@ -248,7 +253,7 @@ def _described(plan: EntityPlan, held: _Accumulator, first: int) -> list[int]:
     if held.argument is not None:
         kind = plan.value_types[held.argument]
         double, scale = int(kind.kind is Kind.DOUBLE), kind.scale
-    numbers = [held.kind, held.base, held.word, *null, *kept, scale, double]
+    numbers = [held.kind, held.base, held.word, *null, *kept, _power(scale), double]
     return [*numbers, first, first + len(held.calls)]
 
 
