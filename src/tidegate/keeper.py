@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tidegate import memory
 from tidegate.clock import Clock
 from tidegate.engine import Engine, EngineState, TimeRecord, control
 from tidegate.errors import TransientError
@@ -24,6 +25,7 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
+_GIVE_BACK_EVERY_SECONDS = 5.0
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
@@ -70,6 +72,7 @@ class Keeper:
         self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
+        self._gave_back_at = self._taken_at
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -122,8 +125,19 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
-            for job in (self._draft, self._maintain, self._save, self._trim, self._pass_time):
+            for job in self._jobs:
                 self._try(job)
+
+    @property
+    def _jobs(self) -> tuple[Callable[[], None], ...]:
+        return (
+            self._draft,
+            self._maintain,
+            self._save,
+            self._trim,
+            self._pass_time,
+            self._give_back,
+        )
 
     def _try(self, job: Callable[[], None]) -> None:
         try:
@@ -214,3 +228,9 @@ class Keeper:
             return
         passed = control(TimeRecord(event_time=engine.newest_event_time + idle))
         self._log.append(passed, source="idle", ingest_time=now, kind=EntryKind.CONTROL)
+
+    def _give_back(self) -> None:
+        """Hand on what the heap holds without need; the less often, the less the others wait."""
+        if time.monotonic() - self._gave_back_at >= _GIVE_BACK_EVERY_SECONDS:
+            memory.give_back()
+            self._gave_back_at = time.monotonic()

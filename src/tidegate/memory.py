@@ -7,7 +7,7 @@ import ctypes
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,9 @@ from types import ModuleType
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's mallopt
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD
 _MAPPED_BYTES = 256 << 10
+
+
+_sparing = False  # whether this process was asked to
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -38,6 +41,8 @@ def spare() -> None:
     memory under load. Blocks of a batch's size are asked for one by one and given back at once,
     rather than cut from a heap that they leave full of holes: a sixth of it on a long run.
     """
+    global _sparing
+    _sparing = True
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if not any(isinstance(finder, _WithoutPandas) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WithoutPandas())
@@ -48,15 +53,30 @@ def spare() -> None:
 
 
 def leave_out(library: str) -> None:
-    """Give back the memory of a shared library's code that is not needed for now.
+    """Give back the memory of a shared library's code that is not needed for now; see `spare`.
 
     Code lies in a file as it is: should it be needed after all, it is read again. Numba's compiler
     takes 50 MB of it to load kernels, and then has nothing more to do.
     """
+    if not _sparing:
+        return
     with contextlib.suppress(OSError, AttributeError, ValueError):  # another system has other ways
         advise = ctypes.CDLL(None).madvise
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            bounds, mode, *_, path = line.split(maxsplit=5)
-            if mode == "r-xp" and path.rpartition("/")[2].startswith(library):
-                begin, end = (int(bound, 16) for bound in bounds.split("-"))
-                advise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+        for begin, end in _code(library):
+            advise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+
+
+def _code(library: str) -> Iterator[tuple[int, int]]:
+    """The addresses of a library's code; its constants may have been changed when it was loaded."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        bounds, mode, *rest = line.split(maxsplit=5)
+        if mode == "r-xp" and rest[-1].rpartition("/")[2].startswith(library):
+            begin, end = (int(bound, 16) for bound in bounds.split("-"))
+            yield begin, end
+
+
+def give_back() -> None:
+    """Give freed memory back that the heap still holds; see `spare`. Takes some milliseconds."""
+    if _sparing:
+        with contextlib.suppress(OSError, AttributeError):  # as above
+            ctypes.CDLL(None).malloc_trim(0)

@@ -25,6 +25,7 @@ from typing import Any, Self
 import pyarrow as pa
 import structlog
 
+from tidegate import memory
 from tidegate.clock import Clock, SystemClock
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
@@ -176,6 +177,7 @@ class Pipeline:
             else:
                 self._publish()
                 self._follow_all()
+        memory.leave_out("libllvmlite")  # all kernels are loaded
         self.keeper.start()
         for sink in self.sinks:
             sink.start()
