@@ -1,0 +1,57 @@
+"""What a process that runs a project does to hold little memory; each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_GIVEN_BACK = """
+from tidegate import memory
+memory.spare()
+from numba import njit
+
+def held():
+    text = open("/proc/self/smaps").read().split("libllvmlite")[1:]
+    return sum(int(part.split("Rss:")[1].split()[0]) for part in text)
+
+double = njit(lambda x: 2 * x)
+assert double(3) == 6
+before = held()
+memory.leave_out("libllvmlite")
+after = held()
+assert njit(lambda x: 3 * x)(3) == 9  # what was left out comes back when it is called
+assert double(2.5) == 5.0
+print(before, after)
+"""
+
+_UNASKED = """
+from tidegate import memory
+from numba import njit
+njit(lambda x: 2 * x)(3)
+held = lambda: sum(
+    int(part.split("Rss:")[1].split()[0])
+    for part in open("/proc/self/smaps").read().split("libllvmlite")[1:]
+)
+before = held()
+memory.leave_out("libllvmlite")
+print(before, held())
+"""
+
+
+def _run(program: str) -> list[int]:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return [int(figure) for figure in done.stdout.split()]
+
+
+def test_code_of_a_library_is_given_back_and_still_works() -> None:
+    """At least the half of what the compiler held goes, and it compiles afterwards."""
+    before, after = _run(_GIVEN_BACK)
+    assert after < before / 2
+
+
+def test_a_process_that_did_not_ask_is_left_alone() -> None:
+    """A notebook keeps what it has."""
+    before, after = _run(_UNASKED)
+    assert after == before
