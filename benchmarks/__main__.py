@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import eventlog, ingest, sql, windows
+from benchmarks import eventlog, features, ingest, sql, windows
 from benchmarks.corpus import DATA
 from benchmarks.process import ROOT
 from benchmarks.result import Report, Result, markdown
@@ -34,6 +34,15 @@ TITLES = (
         ),
     ),
     (
+        "features",
+        "Windowed features",
+        (
+            "A SELECT with window functions, computed event by event in the order of the log; "
+            "peers see all events at once where nothing else is said. Replays begin at a Parquet "
+            "file and end with all features in memory, on all cores on both sides."
+        ),
+    ),
+    (
         "windows",
         "Window queries",
         (
@@ -55,6 +64,9 @@ def benchmarks(
         "ingest": lambda: ingest.measure(size),
         "eventlog": lambda: eventlog.measure(seconds=0.3 if quick else 3.0, rounds=size.rounds),
         "sql": lambda: sql.measure(events=2_000 if quick else 100_000, rounds=size.rounds),
+        "features": lambda: features.measure(
+            features.Size.quick() if quick else features.Size(rounds=size.rounds)
+        ),
         "windows": lambda: windows.measure(
             events=20_000 if quick else 1_000_000, rounds=size.rounds
         ),

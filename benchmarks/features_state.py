@@ -1,0 +1,263 @@
+"""How the state of windows behaves: as it grows, for one event at a time, in memory.
+
+`python -m benchmarks.features_state PART numbers…` measures one part in a process of its own and
+prints what it finds as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tidegate.features.entity import EntityState
+
+from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
+from benchmarks.features_run import CORES, plan_of, running_newest
+from benchmarks.process import Use
+from tidegate.features.compile import FeaturePlan
+from tidegate.features.state import FeatureState
+from tidegate.sql.expression import ExpressionSet
+from tidegate.testing.cards import DAY_US, START_TIME_US
+
+_BATCH = 100_000
+_EVEN_BATCH = 10_000
+_EVENTS_A_SECOND = 1_000  # of event time
+_MEASURED = 1_000_000
+_SEED = 7
+
+_Ints = npt.NDArray[np.int64]
+Step = tuple[pa.RecordBatch, _Ints, _Ints]
+
+
+def main(part: str, *numbers: str) -> None:
+    """One part; the results go to standard output as JSON."""
+    print(json.dumps(PARTS[part](*map(int, numbers))))
+
+
+# -- growth ----------------------------------------------------------------------------------------
+
+
+def growth(events: int, keys: int) -> dict[str, float]:
+    """Nanoseconds an event takes on one thread, after so many, of which each key had its share."""
+    state = _one_entity(threads=1)
+    seconds: list[float] = []
+    measured_from = events - min(events // 2, _MEASURED)
+    done = 0
+    for step in _even(events, keys):
+        begun = time.perf_counter()
+        _update(state, step)
+        if done >= measured_from:
+            seconds.append((time.perf_counter() - begun) / step[0].num_rows)
+        done += step[0].num_rows
+    return {
+        "ns": statistics.median(seconds) * 1e9,
+        "keys": state.keys,
+        "rows": state.rows,
+        "mb": state.bytes / 1e6,
+        "read_ns": _read_ns(state.bytes),
+    }
+
+
+def _one_entity(*, threads: int) -> EntityState:
+    [entity] = plan_of(GROWTH_SQL.read_text()).entities
+    state = EntityState(entity.plan, key=bytes(16), threads=threads)
+    warm = EntityState(entity.plan, key=bytes(16), threads=threads)
+    _update(warm, next(_even(1_000, 10)))
+    return state
+
+
+def _update(state: EntityState, step: Step) -> None:
+    events, times, newest = step
+    state.update(events, times=times, newest=newest)
+
+
+def _even(events: int, keys: int) -> Iterator[Step]:
+    """Batches at a steady rate; all keys come once, then each as likely as any other."""
+    rng = np.random.default_rng(_SEED)
+    order = rng.permutation(keys)
+    for first in range(0, events, _EVEN_BATCH):
+        n = min(_EVEN_BATCH, events - first)
+        place = np.arange(first, first + n)
+        card = np.where(place < keys, order[place % keys], rng.integers(0, keys, n))
+        times = START_TIME_US + place * (1_000_000 // _EVENTS_A_SECOND)
+        yield _payments(place, times, card, rng), times, times
+
+
+def _payments(place: _Ints, times: _Ints, card: _Ints, rng: np.random.Generator) -> pa.RecordBatch:
+    n = len(place)
+    columns: list[pa.Array[Any]] = [
+        pa.array(place),
+        pa.array(times).cast(pa.timestamp("us")),
+        pa.array(["payment"]).take(np.zeros(n, np.int64)),
+        pa.array(card),
+        pa.nulls(n, pa.int64()),
+        pa.array(2 * card + (rng.random(n) < 0.1)),
+        pa.array(np.rint(rng.gamma(2.0, 2_500.0, n)) / 100),
+        pa.array(np.zeros(n, np.int64)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA.arrow)
+
+
+def _read_ns(size: int, *, reads: int = 2_000_000) -> float:
+    """Nanoseconds a read takes at a random place in so much memory, many underway at once."""
+    memory = np.ones(max(1, size // 8))
+    places = np.random.default_rng(_SEED).integers(0, len(memory), reads)
+    found = np.empty(reads)
+    np.take(memory, places, out=found)
+    begun = time.perf_counter()
+    np.take(memory, places, out=found)
+    return (time.perf_counter() - begun) / reads * 1e9
+
+
+# -- one event at a time ---------------------------------------------------------------------------
+
+
+def live(behind: int, events: int) -> dict[str, float]:
+    """Microseconds that 24 features of one event take: the windows alone, and the whole stage."""
+    plan = plan_of(WIDE_SQL.read_text())
+    whole = FeatureState(plan, key=bytes(16), threads=CORES)
+    alone = [EntityState(e.plan, key=bytes(16), threads=CORES) for e in plan.entities]
+    expressions = _hidden(plan)
+
+    def stage(batch: pa.RecordBatch, _times: _Ints, newest: _Ints) -> None:
+        whole.update(batch, newest=newest)
+
+    def windows(batch: pa.RecordBatch, times: _Ints, newest: _Ints) -> None:
+        for state in alone:
+            state.update(batch, times=times, newest=newest)
+
+    for step in _wide(0, behind, behind, batch=_BATCH):
+        stage(*step)
+        windows(expressions(step[0]), *step[1:])
+    found: dict[str, float] = {}
+    steps = list(_wide(behind, events, behind, batch=1))
+    hidden = [(expressions(batch), times, newest) for batch, times, newest in steps]
+    for name, call, given in (("windows", windows, hidden), ("stage", stage, steps)):
+        micros = _each(call, given)
+        found |= {f"{name}_p50": _percentile(micros, 50), f"{name}_p99": _percentile(micros, 99)}
+    return found
+
+
+def _hidden(plan: FeaturePlan) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """What adds the columns that the windows of the first layer read to a batch."""
+    hidden = [h for h in plan.layers[0].hidden if h.expression is not None]
+    together = ExpressionSet([h.expression for h in hidden if h.expression is not None])
+
+    def add(batch: pa.RecordBatch) -> pa.RecordBatch:
+        for column, evaluated in zip(hidden, together.evaluate(batch), strict=True):
+            batch = batch.append_column(column.name, evaluated.values)
+        return batch
+
+    return add
+
+
+def _wide(first: int, events: int, behind: int, *, batch: int) -> Iterator[Step]:
+    """Events as those of `features_data.wide`, of a tenth as many cards as there are behind."""
+    rng = np.random.default_rng([_SEED, first])
+    for start in range(first, first + events, _BATCH):
+        n = min(_BATCH, first + events - start)
+        block = wide_batch(
+            rng,
+            start,
+            n,
+            step_us=30 * DAY_US / behind,
+            cards=max(1, behind // 10),
+            others=max(1, behind // 100),
+        )
+        for place in range(0, n, batch):
+            part = block.slice(place, batch)
+            times = part["event_time"].cast(pa.int64()).to_numpy().copy()  # kernels want to own it
+            yield part, times, running_newest(part, -1)
+
+
+def _each(call: Callable[..., None], steps: Sequence[Step]) -> list[float]:
+    micros = []
+    for step in steps:
+        begun = time.perf_counter_ns()
+        call(*step)
+        micros.append((time.perf_counter_ns() - begun) / 1e3)
+    return micros
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return float(np.percentile(values, percent))
+
+
+def batches(behind: int, events: int) -> dict[str, float]:
+    """Events a second of the whole stage, in batches of 100 and in bulk, after as many others."""
+    state = FeatureState(plan_of(WIDE_SQL.read_text()), key=bytes(16), threads=CORES)
+    for batch, _, newest in _wide(0, behind, behind, batch=_BATCH):
+        state.update(batch, newest=newest)
+    found = {}
+    for number, (name, size) in enumerate((("bulk", _BATCH), ("hundreds", 100))):
+        steps = list(_wide(behind + number * events, events, behind, batch=size))
+        begun = time.perf_counter()
+        for batch, _, newest in steps:
+            state.update(batch, newest=newest)
+        found[name] = events / (time.perf_counter() - begun)
+    return found
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def memory(events: int, keys: int) -> dict[str, float]:
+    """Bytes for each stored event with two values, and for each key without any."""
+    few = 100
+    busy = _one_entity(threads=1)
+    begun = _resident()
+    for step in _even(events, few):
+        _update(busy, step)
+    per_event = (_resident() - begun) / busy.rows
+    told = busy.bytes / busy.rows
+    del busy
+    idle = _one_entity(threads=1)
+    begun = _resident()
+    for step in _even(keys, keys):
+        _update(idle, step)
+    return {
+        "per_event": per_event,
+        "per_event_told": told,
+        "per_key": (_resident() - begun) / idle.keys,
+        "per_key_told": idle.bytes / idle.keys,
+        "rows": idle.rows,
+    }
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+def start() -> dict[str, float]:
+    """Seconds from here to the first features; what is timed is the process around it."""
+    plan = plan_of(WIDE_SQL.read_text())
+    state = FeatureState(plan, key=bytes(16), threads=CORES)
+    [(batch, _, newest)] = _wide(0, 100, 1_000, batch=100)
+    rows = state.update(batch, newest=newest).values.num_rows
+    return {"rows": rows, "peak_mb": Use.now().peak_mb}
+
+
+PARTS: dict[str, Callable[..., dict[str, float]]] = {
+    "growth": growth,
+    "live": live,
+    "batches": batches,
+    "memory": memory,
+    "start": start,
+}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
