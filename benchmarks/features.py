@@ -50,7 +50,7 @@ class Size:
     live_events: int = 5_000
     memory_events: int = 5_000_000
     memory_keys: int = 2_000_000
-    snapshot_events: int = 16_000_000
+    snapshot_events: int = 21_000_000
 
     @classmethod
     def quick(cls) -> Size:
@@ -81,6 +81,7 @@ def measure(size: Size) -> Iterator[Result]:
     yield from _growth(size)
     yield from _live(size)
     yield from _memory(size)
+    yield from _snapshots(size)
     yield from _start_up(size)
 
 
@@ -344,6 +345,29 @@ def _memory(size: Size) -> Iterator[Result]:
             target=Target("value", "≤", limit),
             note="what the process holds more, shared out",
         )
+
+
+def _snapshots(size: Size) -> Iterator[Result]:
+    keys = min(1_000_000, size.snapshot_events)
+    found = [_part("snapshot", size.snapshot_events, keys) for _ in range(size.rounds)]
+    large = f"{found[0]['mb']:,.0f} MB of state"
+    for key, what in (("save", "a snapshot written"), ("load", "a snapshot read back")):
+        yield Result.of(
+            f"features.snapshot_{key}",
+            f"{what}, {large}",
+            [f[key] for f in found],
+            unit="MB/s",
+            target=Target("value", "≥", 500.0),
+            note="to and from the file system's cache, as one entity of 8 features",
+        )
+    yield Result.beside(
+        "features.snapshot_stall",
+        f"longest update of 100 events during a snapshot, {large}",
+        [(f["stall_ms"], f["alone_ms"]) for f in found],
+        unit="ms",
+        peer="without a snapshot",
+        target=Target("value", "≤", 200.0),
+    )
 
 
 def _start_up(size: Size) -> Iterator[Result]:

@@ -12,18 +12,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tidegate.features.entity import EntityState
 
 from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
 from benchmarks.features_run import CORES, plan_of, running_newest
-from benchmarks.process import Use
+from benchmarks.process import Use, fresh_folder
 from tidegate.features.compile import FeaturePlan
+from tidegate.features.entity import EntityState
 from tidegate.features.state import FeatureState
 from tidegate.sql.expression import ExpressionSet
 from tidegate.testing.cards import DAY_US, START_TIME_US
@@ -33,6 +34,7 @@ _EVEN_BATCH = 10_000
 _EVENTS_A_SECOND = 1_000  # of event time
 _MEASURED = 1_000_000
 _SEED = 7
+_BLOCK = 16 << 20
 
 _Ints = npt.NDArray[np.int64]
 Step = tuple[pa.RecordBatch, _Ints, _Ints]
@@ -238,6 +240,79 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+# -- snapshots -------------------------------------------------------------------------------------
+
+
+def snapshot(events: int, keys: int) -> dict[str, float]:
+    """MB a second that a state is written and read back with, and how long it holds up updates.
+
+    Written means handed to the file system. Updates are batches of a hundred events, given without
+    a pause while another thread writes.
+    """
+    state = _one_entity(threads=CORES)
+    steps = _even(events, keys)
+    for step in steps:
+        _update(state, step)
+    with fresh_folder() as folder:
+        path = folder / "state"
+        seconds = _timed(lambda: _save(state.snapshot(), path))
+        size = path.stat().st_size
+        restored: list[EntityState] = []
+        back = _timed(lambda: restored.append(_load(state, path)))
+        if (restored[0].rows, restored[0].keys) != (state.rows, state.keys):
+            raise SystemExit(f"{restored[0].rows} rows came back of {state.rows}")
+        restored.clear()
+        stalls = _stalls(state, path, events)
+    return {"mb": size / 1e6, "save": size / 1e6 / seconds, "load": size / 1e6 / back, **stalls}
+
+
+def _timed(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def _save(buffers: Iterator[memoryview], path: Path) -> None:
+    with path.open("wb") as file:
+        for buffer in buffers:
+            file.write(buffer)
+
+
+def _load(state: EntityState, path: Path) -> EntityState:
+    with path.open("rb") as file:
+        blocks = iter(lambda: file.read(_BLOCK), b"")
+        return EntityState.restore(state.plan, blocks, key=bytes(16), threads=CORES)
+
+
+def _stalls(state: EntityState, path: Path, events: int) -> dict[str, float]:
+    """Milliseconds of the longest update, without and with a snapshot underway."""
+    steps = _hundreds(events)
+    alone = max(_timed(lambda: _update(state, next(steps))) for _ in range(2_000))
+    longest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        begun = time.perf_counter()
+        job = state.begin_snapshot()
+        longest = time.perf_counter() - begun
+        writing = pool.submit(_save, job.buffers(), path)
+        while not writing.done():
+            longest = max(longest, _timed(lambda: _update(state, next(steps))))
+        writing.result()
+    return {"alone_ms": alone * 1e3, "stall_ms": longest * 1e3}
+
+
+def _hundreds(first: int) -> Iterator[Step]:
+    """Batches of a hundred events that follow `first` others, without end."""
+    rng = np.random.default_rng([_SEED, first])
+    while True:
+        place = np.arange(first, first + _EVEN_BATCH)
+        times = START_TIME_US + place * (1_000_000 // _EVENTS_A_SECOND)
+        block = _payments(place, times, rng.integers(0, 100_000, len(place)), rng)
+        for at in range(0, len(place), 100):
+            part = times[at : at + 100].copy()
+            yield block.slice(at, 100), part, part
+        first += _EVEN_BATCH
+
+
 # -- start -----------------------------------------------------------------------------------------
 
 
@@ -255,6 +330,7 @@ PARTS: dict[str, Callable[..., dict[str, float]]] = {
     "live": live,
     "batches": batches,
     "memory": memory,
+    "snapshot": snapshot,
     "start": start,
 }
 

@@ -6,13 +6,14 @@ import pyarrow.compute as pc
 import pytest
 from benchmarks.features_data import GROWTH_SQL, PUBLISHED_SQL, WIDE_SQL, Payments
 
-from benchmarks import corpus, features, features_data, features_run, features_state
+from benchmarks import corpus, features, features_data, features_run, features_state, process
 
 
 @pytest.fixture(autouse=True)
 def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made files lie in a folder of the test, and payments are generated ones."""
-    monkeypatch.setattr(corpus, "DATA", tmp_path)
+    for module in (corpus, process):
+        monkeypatch.setattr(module, "DATA", tmp_path)
     monkeypatch.setattr(features_data, "_PUBLISHED", tmp_path / "none.parquet")
     monkeypatch.setattr(features_data, "_DAYS", 20)
 
@@ -63,6 +64,12 @@ def test_growth_counts_every_event_and_key() -> None:
 def test_the_stage_is_measured_on_a_filled_state(part: str) -> None:
     found = features_state.PARTS[part](5_000, 300)
     assert len(found) == {"live": 4, "batches": 2}[part]
+    assert all(value > 0 for value in found.values())
+
+
+def test_a_state_is_written_and_read_back_while_updates_go_on() -> None:
+    found = features_state.snapshot(20_000, 500)
+    assert {"mb", "save", "load", "stall_ms", "alone_ms"} == found.keys()
     assert all(value > 0 for value in found.values())
 
 
