@@ -3,11 +3,12 @@
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from tidegate.counters import Counters
 from tidegate.engine import Engine, EngineState, TimeRecord, VersionRecord, Work, control
 from tidegate.errors import DamageError, StorageFullError
+from tidegate.evaluator import Evaluator
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.events.dedupe import Dedupe, Seen
 from tidegate.lookup import LoggedIds
-from tidegate.outcome import Outcome
+from tidegate.outcome import Outcome, events_schema
 from tidegate.program import Program
 from tidegate.project.project import Project
 from tidegate.records import Records
@@ -68,6 +70,32 @@ PROGRAMS = [
     program(project(rule("n > 5"), SETTINGS.replace("bigint?", "text?").replace("30", "10"))
             | {"rules.toml": rule("n > '5'")}),
 ]  # fmt: skip
+
+
+FEATURES = """
+SELECT count(*) OVER by_n AS seen, sum(n) OVER by_n AS total FROM events
+WINDOW by_n AS (PARTITION BY n ORDER BY at
+  RANGE BETWEEN INTERVAL 1 MINUTE PRECEDING AND CURRENT ROW),
+by_id AS (PARTITION BY id ORDER BY at RANGE BETWEEN INTERVAL 2 MINUTES PRECEDING AND CURRENT ROW)
+"""
+
+
+def featured(features: str = FEATURES, rules: str = "", lateness: str = "20 seconds") -> Program:
+    table = f'[features]\nsql = "features.sql"\nlateness = "{lateness}"\n'
+    rules = rules or rule("seen > 1").replace("n is {n}", "seen {seen} times, {total} in all")
+    files = project(rules, SETTINGS + table, by_minute=BY_MINUTE)
+    return program(files | {"features.sql": features})
+
+
+FEATURED = [
+    FIRST,
+    featured(),
+    featured(rules=rule("total > 5")),  # the same features
+    featured(FEATURES.replace("AS total", "AS total, count(*) OVER by_id AS again")),
+    featured(FEATURES.replace("AS total", "AS total, max(seen) OVER by_id AS most")),  # in layers
+    featured(lateness="2 minutes"),
+    featured("SELECT n + 1 AS seen, n * n AS total FROM events"),
+]
 
 
 def event(name: str, seconds: float, n: object = 1) -> bytes:
@@ -129,7 +157,20 @@ class Run:
 
     def __post_init__(self) -> None:
         dedupe = self.kind.open(self.folder, table_ids=4, **self._how(self.program))
-        self.engine = Engine(self.program, dedupe, clock=self.clock)
+        self.engine = self._engine(self.program, dedupe)
+
+    def _engine(self, made: Program, dedupe: Dedupe) -> Engine:
+        key = bytes(range(16))
+        return Engine(made, dedupe, clock=self.clock, history=self.history, key=key)
+
+    def history(self, first: int, until: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The accepted events of a stretch, two at a time."""
+        assert until <= self.reached
+        kept = [r for r in self.rows["events"] if first <= r["log_offset"] < until]
+        schema = events_schema(FIRST.schema)
+        for at in range(0, len(kept), 2):
+            batch = pa.RecordBatch.from_pylist(kept[at : at + 2], schema=schema)
+            yield batch.select([*columns, "log_offset"])
 
     def _how(self, made: Program) -> dict[str, Any]:
         pages = cast("EventLog", Pages(self.log))
@@ -158,12 +199,13 @@ class Run:
 
     def restart(self) -> None:
         """Go on from a snapshot, as another process would."""
-        state = self.engine.snapshot()
+        state, features = self.engine.snapshot(), self.engine.copy_features()
+        sections = [bytes(section) for section in features or ()]
         self.engine.dedupe.close()
         then = program(state.files)
         dedupe = Dedupe.restore(state.dedupe, self.folder, **self._how(then))
-        self.engine = Engine(then, dedupe, clock=self.clock)
-        self.engine.restore(state)
+        self.engine = self._engine(then, dedupe)
+        self.engine.restore(state, sections)
 
 
 def outcome_of(folder: Path, *blocks: Block) -> Rows:
@@ -286,6 +328,142 @@ def _versions(log: Sequence[Entry]) -> dict[int, str]:
                 now = next(p.version for p in PROGRAMS if p.version.encode() in record)
             found[offset] = now
     return found
+
+
+# -- features --------------------------------------------------------------------------------------
+
+FEATURED_BLOCK = st.one_of(
+    st.builds(
+        lambda records, wait: (EntryKind.EVENTS, "http", wait, records),
+        st.lists(RECORD, min_size=1, max_size=8),
+        st.integers(-1, 6),
+    ),
+    st.builds(lambda to, wait: switch(to, at=wait), st.sampled_from(FEATURED), st.integers(0, 2)),
+    st.builds(
+        lambda s, wait: passing(NOON + s * SECOND, at=wait), st.integers(0, 400), st.integers(0, 2)
+    ),
+)
+
+
+@settings(max_examples=40)
+@given(
+    blocks=st.lists(FEATURED_BLOCK, min_size=1, max_size=14).map(timed),
+    last=st.sampled_from(FEATURED[1:]),
+    chance=st.randoms(),
+)
+def test_features_are_what_they_would_be_had_they_always_been_there(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[Block], last: Program, chance: Any
+) -> None:
+    """However the log is cut, restarted and rebuilt: as one evaluator gives over all events."""
+    folder = tmp_path_factory.mktemp("featured")
+    final = [switch(last), events(event("x", 200, 3), event("y", 210, 3), event("z", 150, 3))]
+    blocks = [*blocks, *((k, s, NOON + 20 * MINUTE, r) for k, s, _, r in final)]
+    run = Run(folder / "cut", entries(cut(blocks, chance)))
+    waiting = [Work(e) for e in run.log]
+    while waiting:
+        count = chance.randint(1, len(waiting))
+        taken, waiting = waiting[:count], waiting[count:]
+        run.take(taken)
+        if chance.random() < 0.4:
+            run.restart()
+        if chance.random() < 0.4:
+            prepare(run, chance.choice(FEATURED), chance)
+    run.engine.dedupe.close()
+    whole = Evaluator(last, key=bytes(16))
+    batch = pa.RecordBatch.from_pylist(run.rows["events"], schema=events_schema(last.schema))
+    verdict = whole.evaluate(batch, decided_at=0)
+    assert verdict.features is not None
+    wanted = [r for r in verdict.features.to_pylist() if r["log_offset"] >= run.reached - 3]
+    assert run.rows["features"][-3:] == wanted
+    hits = [r["rules"] for r in verdict.decisions.to_pylist()[-3:]]
+    assert column(run.rows, "decisions", "rules")[-3:] == hits
+
+
+def prepare(run: Run, program: Program, chance: Any) -> None:
+    """Rebuild beforehand up to somewhere, for a version that may never come."""
+    rebuild = run.engine.rebuild(program)
+    if rebuild.is_needed:
+        for batch in run.history(0, chance.randint(0, run.reached), rebuild.columns):
+            rebuild.follow(batch)
+    run.engine.prepare(rebuild)
+
+
+@settings(max_examples=30)
+@given(blocks=st.lists(FEATURED_BLOCK, min_size=1, max_size=12).map(timed), chance=st.randoms())
+def test_tables_with_features_are_the_same_however_the_log_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[Block], chance: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("features")
+    plain = outcome_of(folder / "plain", *blocks)
+    run = Run(folder / "cut", entries(cut(blocks, chance)))
+    waiting = [Work(e) for e in run.log]
+    while waiting:
+        count = chance.randint(1, len(waiting))
+        taken, waiting = waiting[:count], waiting[count:]
+        run.take(taken)
+        if chance.random() < 0.3:
+            run.restart()
+    run.engine.dedupe.close()
+    assert {k: v for k, v in run.rows.items() if v} == {k: v for k, v in plain.items() if v}
+
+
+def test_each_event_has_a_row_of_features_under_a_version_that_has_any(tmp_path: Path) -> None:
+    rows = outcome_of(
+        tmp_path,
+        events(event("a", 1)),
+        switch(FEATURED[1]),
+        events(event("b", 2), b"{", event("b", 3), event("c", 4)),
+        switch(FIRST),
+        events(event("d", 5)),
+    )
+    assert [(r["event_id"], r["seen"], r["total"]) for r in rows["features"]] == [
+        ("b", 2, 2), ("c", 3, 3),
+    ]  # fmt: skip
+    assert column(rows, "features", "log_offset") == [2, 5]
+    assert [r[0]["reason"] for r in column(rows, "decisions", "rules")[1:3]] == [
+        "seen 2 times, 2 in all", "seen 3 times, 3 in all",
+    ]  # fmt: skip
+
+
+def test_a_feature_that_cannot_be_computed_is_null_and_calls_for_a_review(tmp_path: Path) -> None:
+    made = featured("SELECT n * n AS seen, 1 AS total FROM events")
+    rows = outcome_of(tmp_path, switch(made), events(event("a", 1, 2**62)))
+    assert column(rows, "features", "seen") == [None]
+    ((hit,),) = column(rows, "decisions", "rules")
+    assert column(rows, "decisions", "action") == ["review"]
+    assert (hit["name"], hit["mode"]) == ("seen", "live")
+    assert hit["reason"].startswith("feature `seen` could not be computed: integer overflow")
+
+
+def test_the_passing_of_time_makes_no_event_too_late_for_its_features(tmp_path: Path) -> None:
+    """Time that passes without events is not in the history, and so must not count."""
+    rows = outcome_of(
+        tmp_path,
+        switch(FEATURED[1]),
+        events(event("a", 1)),
+        passing(NOON + 10 * MINUTE),
+        events(event("b", 2)),
+    )
+    assert column(rows, "features", "seen") == [1, 2]
+
+
+def test_an_engine_without_history_refuses_features_that_need_it(tmp_path: Path) -> None:
+    log = entries([events(event("a", 1)), switch(FEATURED[1])])
+    run = Run(tmp_path, log)
+    run.engine._history = None
+    with pytest.raises(ValueError, match="without history"):
+        run.take([Work(e) for e in log])
+    assert (run.engine.offset, run.engine.program) == (1, FIRST)
+
+
+def test_a_state_without_its_features_is_damage(tmp_path: Path) -> None:
+    run = Run(tmp_path, entries([switch(FEATURED[1]), events(event("a", 1))]))
+    run.take([Work(e) for e in run.log])
+    state = run.engine.snapshot()
+    with pytest.raises(DamageError):
+        run.engine.restore(state, [])
+    with pytest.raises(DamageError, match="no state of the features"):
+        run.engine.restore(msgspec.structs.replace(state, newest_of_events=None), [])
 
 
 # -- versions --------------------------------------------------------------------------------------

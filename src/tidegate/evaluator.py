@@ -156,7 +156,10 @@ class Rebuild:
         return tuple(name for name in self.after.schema.names if name in wanted)
 
     def follow(self, events: pa.RecordBatch) -> None:
-        """Take in the events that follow those so far: `columns` and `log_offset`."""
+        """Take in the events that follow those so far, where it is needed.
+
+        They have the `columns` and `log_offset`.
+        """
         newest = newest_times(events, self.after, self.newest)
         if self.state is not None and len(newest):
             self.state.update(events, newest=newest)
