@@ -32,6 +32,7 @@ _log = structlog.get_logger()
 _MOMENT_SECONDS = 0.1
 _ROOM_SECONDS = 1.0
 _AHEAD_MAX = 4  # groups decoded and waiting for the commit before theirs to end
+_AHEAD_BYTES_MIN = 64 << 10  # smaller ones are not worth another thread
 
 JOINED_BYTES_MAX = 4 << 20  # submissions are joined up to this size: one decode, one log entry
 
@@ -114,7 +115,8 @@ class Tail:
 class Door:
     """Takes submissions from any thread; a thread of its own decodes, another one commits.
 
-    So the next records are decoded while the disk makes the last ones durable.
+    So the next records are decoded while the disk makes the last ones durable; a few bytes are
+    committed by the first thread, since waking another costs more than that saves.
     """
 
     def __init__(
@@ -135,12 +137,14 @@ class Door:
         self._queue_records_max = queue_records_max
         self._waiting: deque[Submission] = deque()
         self._bytes = self._records = 0
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)  # what the first thread waits for
+        self._more = threading.Condition(lock)  # what the second one waits for
         self._closing = False
         self.next_offset = log.next_offset  # after what this process appended last
         self._committed_at = -_MOMENT_SECONDS
         self._ahead: deque[_Taken | None] = deque()  # decoded, not yet committed; None ends it
-        self._ready = threading.Condition()
+        self._is_committing = False  # the second thread has, or is about to have, something to do
         self._threads = (
             threading.Thread(target=self._decode_all, name="door", daemon=True),
             threading.Thread(target=self._commit_all, name="commit", daemon=True),
@@ -230,13 +234,20 @@ class Door:
         """The first thread: all that waits, in order, a group at a time."""
         while (batch := self._gather()) is not None:
             for group in _groups(batch):
-                self._hand_on(_Taken(group, self._decoded(group)))
-        self._hand_on(None)
+                taken = _Taken(group, self._decoded(group))
+                if not self._hand_on(taken):
+                    self._take([taken])
+        self._end()
 
     def _gather(self) -> list[Submission] | None:
-        """All that waits; None when the door is closed and nothing waits."""
+        """All that waits; None when the door is closed and nothing waits.
+
+        While the second thread commits, a little waits to become more.
+        """
         with self._changed:
-            while not self._waiting and not self._closing:
+            while not self._closing and (
+                not self._waiting or (self._is_committing and self._bytes < _AHEAD_BYTES_MIN)
+            ):
                 self._changed.wait()
             batch = list(self._waiting)
             self._waiting.clear()
@@ -249,23 +260,36 @@ class Door:
         except Exception as error:  # noqa: BLE001 - the edge of the loop: the next must be taken
             return _refused(error)
 
-    def _hand_on(self, taken: _Taken | None) -> None:
-        with self._ready:
+    def _hand_on(self, taken: _Taken) -> bool:
+        """Leave a group to the second thread; False for one that is committed sooner here."""
+        size = sum(len(s.records.payload) for s in taken.group)
+        with self._changed:
+            if size < _AHEAD_BYTES_MIN and not self._is_committing:
+                return False
             while len(self._ahead) >= _AHEAD_MAX:
-                self._ready.wait()
+                self._changed.wait()
             self._ahead.append(taken)
-            self._ready.notify_all()
+            self._is_committing = True
+            self._more.notify()
+        return True
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ahead.append(None)
+            self._more.notify()
 
     def _commit_all(self) -> None:
         """The second thread: all that is decoded, in one commit."""
         while True:
-            with self._ready:
+            with self._changed:
+                self._is_committing = bool(self._ahead)
+                self._changed.notify()
                 while not self._ahead:
-                    self._ready.wait()
+                    self._more.wait()
                 taken = [t for t in self._ahead if t is not None]
                 ended = len(taken) < len(self._ahead)
                 self._ahead.clear()
-                self._ready.notify_all()
+                self._changed.notify()
             self._take(taken)
             if ended:
                 return
