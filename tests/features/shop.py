@@ -267,7 +267,7 @@ def scalars(draw: st.DrawFn, call: Written, *, widened: bool = False) -> str:
     if call.kind == "n":
         forms += [
             f"n / nullif({text}, 0)",
-            f"coalesce({text}, 0) > 2",
+            f"coalesce({text}, 0) > 2.00123",
             f"CAST({text} AS double) + d",
         ]
     if call.kind == "t":

@@ -29,6 +29,34 @@ def test_a_mistake_is_shown_with_its_place_a_caret_and_a_hint(sql: str, shown: s
     assert str(caught.value) == shown
 
 
+PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text("utf-8")
+PAYMENTS = Schema.of(
+    [
+        *[("id", "text"), ("event_time", "timestamp"), ("event_type", "text"), ("card", "text")],
+        *[("terminal", "text?"), ("amount", "decimal(10,2)"), ("is_fraud", "bigint?")],
+    ],
+    id="id",
+    event_time="event_time",
+)
+
+
+def test_the_features_on_the_page_compile() -> None:
+    text = PAGE.split("```sql\n")[1].split("```")[0]
+    made = compiled(text, schema=PAYMENTS)
+    assert types(made) == [
+        *("bigint", "decimal(18,2)", "double", "bigint", "double", "double", "boolean")
+    ]
+    assert [e.plan.keys for e in made.entities] == [("card",), ("terminal",)]
+
+
+def test_the_mistake_on_the_page_is_shown_as_it_is_there() -> None:
+    ratio = "amount / nullif(avg(amount) OVER card, 0) AS amount_ratio"
+    named = "card AS (PARTITION BY card ORDER BY event_time)"
+    with pytest.raises(ProjectError) as caught:
+        compiled(f"SELECT\n  n + 1 AS more,\n  {ratio}\nFROM events WINDOW {named}")
+    assert f"```\n{caught.value}\n```" in PAGE
+
+
 def plan(features: str, windows: str = "") -> FeaturePlan:
     """A plan over windows of a card: an hour (`h`), three rows (`r`), no frame (`o`)."""
     named = (
@@ -82,7 +110,7 @@ def test_what_is_written_twice_is_computed_once() -> None:
         "avg(n) FILTER (WHERE amount > 5) OVER r AS c"
     )
     [entity] = made.entities
-    assert [c.aggregate for c in entity.plan.calls] == [Aggregate.SUM, Aggregate.AVG]
+    assert [c.aggregate for c in entity.plan.calls] == [Aggregate.AVG, Aggregate.SUM]
     assert (entity.plan.values, entity.plan.filters) == (("n",), ('("amount" > 5)',))
     assert made.features[1].columns == {made.features[0].column}
 
@@ -171,6 +199,15 @@ def test_a_fingerprint_is_of_the_meaning() -> None:
         "sum(n) OVER h", "SUM( events.N ) OVER (o RANGE INTERVAL 60 MINUTES PRECEDING)"
     )
     assert plan(spelled).fingerprint == plan(BASE).fingerprint
+
+
+def test_the_order_of_features_does_not_change_what_is_kept() -> None:
+    before, after = (
+        plan("sum(n) OVER h AS a, avg(d) OVER r AS b"),
+        plan("avg(d) OVER r AS b, n AS m, sum(n) OVER h AS a"),
+    )
+    assert before.entities == after.entities
+    assert before.fingerprint != after.fingerprint
 
 
 def test_entities_keep_their_fingerprint_while_others_change() -> None:

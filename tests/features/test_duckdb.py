@@ -15,7 +15,6 @@ from .shop import (
     DAY,
     SHOP,
     Duck,
-    Written,
     batch,
     calls,
     compiled,
@@ -104,9 +103,12 @@ def test_features_on_features_equal_duckdb_with_a_subquery(
     duck: Duck, data: st.DataObject, events: pa.RecordBatch
 ) -> None:
     """A window over the values of a window, and over those of an expression around one."""
-    inner = data.draw(calls().filter(lambda c: c.kind == "n"), label="inner")
+    # Exact ones: a last bit that differs in a mean would be all that a deviation of means sees.
+    exact = calls().filter(lambda c: c.kind == "n" and c.call.startswith(("count", "sum", "max")))
+    inner = data.draw(exact, label="inner")
     scalar = data.draw(st.sampled_from(["CAST(f0 AS double)", "f0 IS NULL"]), label="scalar")
-    outer = data.draw(_over("f0", "f1"), label="outer")
+    over = calls(numbers=["f0", "f0 * 2"]).filter(lambda c: "f0" in c.call)
+    outer = data.draw(over, label="outer")
     ours = _select([inner.text(), scalar, outer.text()])
     found = run(compiled(ours), events, _cuts(data, events))
     once = f"(SELECT *, {inner.text()} AS f0 FROM events)"
@@ -114,13 +116,6 @@ def test_features_on_features_equal_duckdb_with_a_subquery(
     theirs = f"SELECT f0, f1, {outer.text()} FROM {twice}"
     if not found.errors:
         _compare(theirs, found.values, duck.ask(theirs, events))
-
-
-def _over(value: str, condition: str) -> st.SearchStrategy[Written]:
-    """A call over a feature; `condition` is one that may be a double or a boolean."""
-    return calls(numbers=[f"{value} % 5", value]).filter(
-        lambda c: value in c.call and condition not in c.call
-    )
 
 
 EXAMPLE = """

@@ -8,7 +8,7 @@ scalar expressions around the windows, is evaluated once at the end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -142,7 +142,7 @@ def compile_features(
     layers = _layers(binder, _Fingerprints(reads, types), lateness, look_back)
     features = tuple(_feature(s, reads, binder.calls) for s in binder.features)
     fingerprint = _hash(
-        [e.fingerprint for layer in layers for e in layer.entities],
+        sorted(e.fingerprint for layer in layers for e in layer.entities),
         *([s.name, s.type, s.column or _sql(s.expression)] for s in binder.features),
         sorted(_declared(reads, types, [c for f in features for c in f.columns])),
     )
@@ -163,23 +163,24 @@ def _feature(
 def _layers(
     binder: Binder, prints: _Fingerprints, lateness: int, look_back: int
 ) -> tuple[Layer, ...]:
-    calls, hidden = binder.calls.values(), binder.hidden.values()
-    count = max((c.layer + 1 for c in calls), default=0)
     layers = []
-    for number in range(count):
-        groups: dict[tuple[str, ...], list[WindowCall]] = {}
-        for call in (c for c in calls if c.layer == number):
-            groups.setdefault(call.keys, []).append(call)
-        plans = [
-            (_entity_plan(keys, group, binder.columns, lateness, look_back), group)
-            for keys, group in groups.items()
-        ]
-        entities = tuple(
-            Entity(number, plan, tuple(c.name for c in group), prints.of(plan, group))
-            for plan, group in plans
-        )
-        layers.append(Layer(tuple(h for h in hidden if h.layer == number), entities))
+    for number in range(max((c.layer + 1 for c in binder.calls.values()), default=0)):
+        entities = []
+        for keys, calls in _grouped(c for c in binder.calls.values() if c.layer == number).items():
+            plan = _entity_plan(keys, calls, binder.columns, lateness, look_back)
+            names = tuple(c.name for c in calls)
+            entities.append(Entity(number, plan, names, prints.of(plan, calls)))
+        hidden = tuple(h for h in binder.hidden.values() if h.layer == number)
+        layers.append(Layer(hidden, tuple(entities)))
     return tuple(layers)
+
+
+def _grouped(calls: Iterable[WindowCall]) -> dict[tuple[str, ...], list[WindowCall]]:
+    """The calls by keys, sorted: what an entity keeps does not depend on the features' order."""
+    groups: dict[tuple[str, ...], list[WindowCall]] = {}
+    for call in calls:
+        groups.setdefault(call.keys, []).append(call)
+    return {keys: sorted(group, key=lambda c: c.name) for keys, group in groups.items()}
 
 
 def _entity_plan(
