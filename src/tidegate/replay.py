@@ -13,10 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -260,6 +261,7 @@ class ToFile:
         self._draft = path.with_name(f".{path.name}.draft")
         self._is_parquet = path.suffix.lower() == ".parquet"
         self._writer: pq.ParquetWriter | None = None
+        self._file: IO[bytes] | None = None
         self._encoder = msgspec.json.Encoder(decimal_format="number")
 
     def open(self, schema: pa.Schema) -> None:
@@ -276,7 +278,7 @@ class ToFile:
         """Write rows."""
         if self._writer is not None:
             self._writer.write_batch(rows)
-        else:
+        elif self._file is not None:
             lines = (self._encoder.encode(row) + b"\n" for row in rows.to_pylist())
             self._file.write(b"".join(lines))
 
@@ -284,12 +286,16 @@ class ToFile:
         """Let the file take its place."""
         if self._writer is not None:
             self._writer.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._draft.replace(self._path)
 
     def discard(self) -> None:
         """Leave no draft behind."""
-        if hasattr(self, "_file"):
+        if self._writer is not None:
+            with suppress(pa.ArrowException, OSError):
+                self._writer.close()
+        if self._file is not None:
             self._file.close()
         self._draft.unlink(missing_ok=True)
 

@@ -209,9 +209,10 @@ def _tables(
                 if group.index is None
                 else file.read_row_group(group.index, columns=have)
             )
+        # Before they are chosen, since another writer of Delta may have kept text as views.
+        rows = _shown(rows, schema)
         offsets = rows.column("log_offset").to_numpy()
-        rows = rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
-        yield _shown(rows, schema)
+        yield rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
 
 
 def _shown(rows: pa.Table, schema: pa.Schema) -> pa.Table:
