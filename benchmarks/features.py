@@ -243,15 +243,14 @@ def _part(part: str, *numbers: int) -> dict[str, float]:
 
 def _growth(size: Size) -> Iterator[Result]:
     few, many = size.growth_events[0], size.growth_events[-1]
-    keys = size.growth_keys[1]
+    keys = few // 10  # so that each has some events even at first
     rounds = [
-        [_part("growth", events, min(keys, few)) for events in size.growth_events]
-        for _ in range(size.rounds)
+        [_part("growth", events, keys) for events in size.growth_events] for _ in range(size.rounds)
     ]
     for place, events in enumerate(size.growth_events):
         yield _growth_result(
             f"features.growth_events_{events:011}",
-            f"8 features, after {events:,} events of {min(keys, few):,} keys",
+            f"8 features, after {events:,} events of {keys:,} keys",
             [(found[place], found[0]) for found in rounds],
             peer=f"after {few:,}",
             limit=1.5 if events == many else None,

@@ -165,3 +165,41 @@ def test_duckdb_gives_the_same_for_the_same_text() -> None:
     both = as_numbers(ours), as_numbers(wanted)
     for name in ours.column_names:
         np.testing.assert_allclose(both[0][name], both[1][name], rtol=1e-9, atol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rule", "scenario", "found", "right"),
+    [
+        ("high_amount", 1, 1.0, 1.0),
+        ("risky_terminal", 2, 0.5, 0.5),
+        ("unusual_amount", 3, 0.5, 0.9),
+        ("guessed_login", 3, 0.4, 0.8),
+    ],
+)
+def test_each_rule_finds_its_kind_of_fraud(
+    decided: duckdb.DuckDBPyConnection, rule: str, scenario: int, found: float, right: float
+) -> None:
+    """At least the share `found` of its scenario, and a share `right` of what it hits is fraud.
+
+    From the fortieth day on, when the windows have filled.
+    """
+    [when] = [r.when.text for r in load(EXAMPLE).rules if r.name == rule]
+    [(of_all, of_hits)] = decided.sql(f"""
+        SELECT avg(coalesce({when}, FALSE)::INT) FILTER (WHERE fraud_scenario = {scenario}),
+          avg(is_fraud) FILTER (WHERE {when})
+        FROM decided WHERE event_time >= TIMESTAMP '2018-05-10'
+    """).fetchall()
+    assert of_all >= found
+    assert of_hits >= right
+
+
+@pytest.fixture(scope="module")
+def decided() -> duckdb.DuckDBPyConnection:
+    """Generated events with their features, as a table `decided`."""
+    events = pa.Table.from_batches(cards.generate(70, seed=11))
+    features = computed(events)
+    for name in features.column_names:
+        events = events.append_column(name, features[name])
+    connection = duckdb.connect()
+    connection.register("decided", events)
+    return connection
