@@ -120,7 +120,7 @@ def real_sum(values: Sequence[float]) -> float:
     """The sum as IEEE has it for infinities and NaN, rounded once for all else."""
     odd = [v for v in values if not math.isfinite(v)]
     if odd:
-        return sum(odd)
+        return float(sum(odd))
     return nearest(exact_sum(values))
 
 
@@ -143,7 +143,7 @@ def nearest(exact: Fraction | int) -> float:
 def _avg(values: Sequence[Any], given: ColumnType, to: ColumnType) -> float:
     if any(isinstance(v, float) and not math.isfinite(v) for v in values):
         return real_sum(values)
-    return nearest(exact_sum(values) / (len(values) * 10**given.scale))
+    return nearest(exact_sum(values) / Fraction(len(values) * 10**given.scale))
 
 
 def variance(values: Sequence[Any], given: ColumnType, sample: int) -> float | None:

@@ -224,7 +224,7 @@ def _evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> N
 
 @inline
 def _worn_double(acc: Words, b: int) -> bool:
-    return real(acc[b + 3]) > abs(real(acc[b + 1])) * 2.0**-40
+    return real(acc[b + 3]) > abs(real(acc[b + 1])) * 2.0**-64
 
 
 @inline
@@ -326,7 +326,7 @@ def _worn_variance(acc: Words, b: int) -> bool:
     if squares == 0.0 or acc[b] == acc[b + 7]:
         return False
     spread = _spread(acc, b)
-    return bool(spread < squares * 2.0**-50 or real(acc[b + 6]) > spread * 2.0**-40)
+    return bool(spread < squares * 2.0**-50 or real(acc[b + 6]) > spread * 2.0**-50)
 
 
 @inline

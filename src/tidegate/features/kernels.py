@@ -10,7 +10,7 @@ there when it is called again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -78,6 +78,7 @@ from tidegate.features.layout import (
     ACCUMULATORS_AT,
     BASE,
     BLOCK,
+    BOOLEAN,
     C_LIMIT,
     C_OUT,
     C_READ,
@@ -87,6 +88,7 @@ from tidegate.features.layout import (
     CAPACITY,
     COUNT,
     COUNT_,
+    DECIMAL,
     DISTINCT,
     DISTINCTS,
     DISTINCTS_AT,
@@ -121,6 +123,7 @@ from tidegate.features.layout import (
     ROWS_,
     RUN,
     SPAN,
+    TEXT,
     TEXTS,
     TEXTS_AT,
     TRUE,
@@ -129,6 +132,7 @@ from tidegate.features.layout import (
 )
 from tidegate.features.memory import (
     CURSOR,
+    DIRECTORY,
     DONE_GROUPS,
     DONE_ROWS,
     GROUPS,
@@ -157,6 +161,44 @@ LAG = 6
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
+
+
+class Batch(NamedTuple):
+    """A batch of n rows in the order of their shards.
+
+    `rows` has their words, `ids` three words of each (identity, hash), `horizons` the horizon of
+    each and after them the newest, `order` their places in the batch as it was given, by which
+    `texts` describes columns. `out` and `status` take a word and a byte for each call and row.
+    `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator.
+    """
+
+    n: int
+    rows: Words
+    ids: Words
+    horizons: Words
+    order: Words
+    texts: Words
+    work: int
+    out: Words
+    status: Any
+    copy: Words
+
+
+class Run(NamedTuple):
+    """Rows of one key, in log order; `starts` and `ends` are scratch for the frame of each."""
+
+    address: int
+    of: Words
+    size: int
+    starts: Words
+    ends: Words
+
+
+@inline
+def _part(run: Run, first: int, last: int) -> Run:
+    """The rows from the first to before the last."""
+    address = run.address + 8 * first
+    return Run(address, words_at(address), last - first, run.starts, run.ends)
 
 
 # Keys of a shard: an open-addressing table of (32 bits of the hash, record).
@@ -249,27 +291,25 @@ def _sweep(shard: Words, program: Words, horizon: int, steps: int) -> None:
 
 
 @inline
-def _append(
-    shard: Words, program: Words, records: Words, r: int, rows_in: Words, texts: Words, run: Words
-) -> None:
+def _append(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> None:
     """Store the rows that `run` lists behind those kept; there is room for them."""
     rows = rows_of(shard, program, records, r)
     p = records[r + BASE] + records[r + COUNT]
-    for x in range(len(run)):
-        _put(rows, at(rows, p + x), rows_in, texts, run[x])
-    records[r + COUNT] += len(run)
-    shard[ROWS] += len(run)
+    for x in range(run.size):
+        _put(rows, at(rows, p + x), batch, run.of[x])
+    records[r + COUNT] += run.size
+    shard[ROWS] += run.size
 
 
 @inline
-def _put(rows: Rows, there: int, rows_in: Words, texts: Words, k: int) -> None:
+def _put(rows: Rows, there: int, batch: Batch, k: int) -> None:
     """Write row k of the batch to a place in the heap, its texts to blocks of their own."""
     heap, program, width = rows.heap, rows.program, rows.width
     for w in range(width):
-        heap[there + w] = rows_in[k * width + w]
+        heap[there + w] = batch.rows[k * width + w]
     for t in range(program[TEXTS]):
         w = program[program[TEXTS_AT] + t]
-        heap[there + w] = _keep_text(rows, texts, t * DESCRIPTION, heap[there + w])
+        heap[there + w] = _keep_text(rows, batch.texts, t * DESCRIPTION, heap[there + w])
 
 
 @inline
@@ -301,24 +341,15 @@ def _tail(heap: Words, place: int, start: int, size: int) -> None:
 
 @inline
 def _range_ends(
-    rows: Rows,
-    program: Words,
-    f: int,
-    p: int,
-    horizons: Words,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    s: int,
-    e: int,
+    rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Run, s: int, e: int
 ) -> None:
     """For each row of a run, numbered from p on, where its RANGE frame starts and ends."""
     heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
     exclude = program[f + F_EXCLUDE]
-    for x in range(len(run)):
+    for x in range(run.size):
         own = p + x
         time = heap[at(rows, own)]
-        lower, upper = max(time - start, horizons[run[x]]), time - end
+        lower, upper = max(time - start, batch.horizons[run.of[x]]), time - end
         while s < own and heap[at(rows, s)] < lower:
             s += 1
         e = max(s, e)
@@ -329,34 +360,24 @@ def _range_ends(
                 e += 1
         if exclude and e > own:
             e = own
-        starts[x], ends[x] = s, e
+        run.starts[x], run.ends[x] = s, e
 
 
 @inline
-def _rows_ends(
-    rows: Rows,
-    program: Words,
-    f: int,
-    p: int,
-    horizons: Words,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    s: int,
-) -> None:
+def _rows_ends(rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Run, s: int) -> None:
     """For each row of a run, numbered from p on, where its ROWS frame starts and ends."""
     heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
     exclude, look_back = program[f + F_EXCLUDE], program[LOOK_BACK]
-    for x in range(len(run)):
+    for x in range(run.size):
         own = p + x
-        lower = max(heap[at(rows, own)] - look_back, horizons[run[x]])
+        lower = max(heap[at(rows, own)] - look_back, batch.horizons[run.of[x]])
         s = max(s, own - start)
         while s < own and heap[at(rows, s)] < lower:
             s += 1
         e = own - end + 1
         if exclude and e > own:
             e = own
-        starts[x], ends[x] = s, max(s, e)
+        run.starts[x], run.ends[x] = s, max(s, e)
 
 
 def _runner(move: Any, read: Any) -> Any:
@@ -371,21 +392,17 @@ def _runner(move: Any, read: Any) -> Any:
         a: int,
         s: int,
         e: int,
-        run: Words,
-        starts: Words,
-        ends: Words,
-        out: Words,
-        status: Any,
-        n: int,
+        batch: Batch,
+        run: Run,
     ) -> None:
         b = op.base
         first = program[CALLS_AT] + CALL * program[a + A_FIRST]
         last = program[CALLS_AT] + CALL * program[a + A_LAST]
-        for x in range(len(run)):
-            move(acc, b, rows, op, s, e, starts[x], ends[x])
-            s, e = starts[x], ends[x]
+        for x in range(run.size):
+            move(acc, b, rows, op, s, e, run.starts[x], run.ends[x])
+            s, e = run.starts[x], run.ends[x]
             for c in range(first, last, CALL):
-                to = program[c + C_OUT] * n + run[x]
+                to = program[c + C_OUT] * batch.n + run.of[x]
                 word, state = read(
                     acc,
                     b,
@@ -397,7 +414,7 @@ def _runner(move: Any, read: Any) -> Any:
                     program[c + C_LIMIT],
                     program[c + C_SCALE],
                 )
-                out[to], status[to] = word, state
+                batch.out[to], batch.status[to] = word, state
 
     return go
 
@@ -430,110 +447,82 @@ def _run_any(
     a: int,
     s: int,
     e: int,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    out: Words,
-    status: Any,
-    n: int,
+    batch: Batch,
+    run: Run,
 ) -> None:
     if kind == ROWS_:
-        _run_rows(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_rows(acc, rows, op, program, a, s, e, batch, run)
     elif kind == COUNT_:
-        _run_count(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_count(acc, rows, op, program, a, s, e, batch, run)
     elif kind == INTEGER:
-        _run_integer(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_integer(acc, rows, op, program, a, s, e, batch, run)
     elif kind == DOUBLE:
-        _run_double(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_double(acc, rows, op, program, a, s, e, batch, run)
     elif kind == VARIANCE:
-        _run_variance(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_variance(acc, rows, op, program, a, s, e, batch, run)
     elif kind == LEAST:
-        _run_least(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_least(acc, rows, op, program, a, s, e, batch, run)
     elif kind == GREATEST:
-        _run_greatest(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_greatest(acc, rows, op, program, a, s, e, batch, run)
     elif kind == DISTINCT:
-        _run_distinct(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_distinct(acc, rows, op, program, a, s, e, batch, run)
     elif kind == TRUE:
-        _run_true(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_true(acc, rows, op, program, a, s, e, batch, run)
     elif kind == FIRST_:
-        _run_first(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_first(acc, rows, op, program, a, s, e, batch, run)
     elif kind == LAST_:
-        _run_last(acc, rows, op, program, a, s, e, run, starts, ends, out, status, n)
+        _run_last(acc, rows, op, program, a, s, e, batch, run)
 
 
 @inline
-def _lag(
-    rows: Rows,
-    program: Words,
-    base: int,
-    own: int,
-    lower: int,
-    out: Words,
-    status: Any,
-    n: int,
-    k: int,
-) -> None:
+def _lag(rows: Rows, program: Words, base: int, own: int, lower: int, batch: Batch, k: int) -> None:
     """What rows before number `own` give to the LAG calls of row k of the batch."""
     for lag in range(program[LAGS]):
         c = program[LAGS_AT] + LAG * lag
         p = own - program[c + 2]
         row = at(rows, p) if p >= base else 0
         there = p >= base and rows.heap[row] >= lower
-        to = program[c + 1] * n + k
-        out[to] = 0
+        to = program[c + 1] * batch.n + k
+        batch.out[to] = 0
         if program[c] == R_LAG_EXISTS:
-            out[to], status[to] = (1 if there else 0), 1
+            batch.out[to], batch.status[to] = (1 if there else 0), 1
         elif there and (rows.heap[row + program[c + 4]] & program[c + 5]) == 0:
-            out[to], status[to] = rows.heap[row + program[c + 3]], 1
+            batch.out[to], batch.status[to] = rows.heap[row + program[c + 3]], 1
         else:
-            status[to] = 0
+            batch.status[to] = 0
 
 
 @inline
-def _in_order(
-    shard: Words,
-    program: Words,
-    records: Words,
-    r: int,
-    rows_in: Words,
-    texts: Words,
-    horizons: Words,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    out: Words,
-    status: Any,
-    n: int,
-) -> None:
+def _in_order(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> None:
     """Take a run of rows, none of them late, through all frames."""
-    make_room(shard, program, records, r, len(run))
+    make_room(shard, program, records, r, run.size)
     p = records[r + BASE] + records[r + COUNT]
-    _append(shard, program, records, r, rows_in, texts, run)
+    _append(shard, program, records, r, batch, run)
     rows = rows_of(shard, program, records, r)
-    least = p + len(run)
+    least = p + run.size
     for frame in range(program[FRAMES]):
         f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
         s, e = records[held], records[held + 1]
         if program[f + F_ROWS]:
-            _rows_ends(rows, program, f, p, horizons, run, starts, ends, s)
+            _rows_ends(rows, program, f, p, batch, run, s)
         else:
-            _range_ends(rows, program, f, p, horizons, run, starts, ends, s, e)
+            _range_ends(rows, program, f, p, batch, run, s, e)
         for number in range(program[f + F_FIRST], program[f + F_LAST]):
             a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
             op = operation(program, a, r)
             kind = program[a + A_KIND]
-            _run_any(kind, records, rows, op, program, a, s, e, run, starts, ends, out, status, n)
-        last = len(run) - 1
-        records[held], records[held + 1] = starts[last], ends[last]
-        least = min(least, starts[last])
+            _run_any(kind, records, rows, op, program, a, s, e, batch, run)
+        last = run.size - 1
+        records[held], records[held + 1] = run.starts[last], run.ends[last]
+        least = min(least, run.starts[last])
     base, look_back = records[r + BASE], program[LOOK_BACK]
     if program[LAGS] > 0:
-        for x in range(len(run)):
-            lower = max(rows.heap[at(rows, p + x)] - look_back, horizons[run[x]])
-            _lag(rows, program, base, p + x, lower, out, status, n, run[x])
-    newest = run[len(run) - 1]
-    records[r + FRONTIER] = rows.heap[at(rows, p + len(run) - 1)]
-    while base < least and rows.heap[at(rows, base)] < horizons[newest]:
+        for x in range(run.size):
+            lower = max(rows.heap[at(rows, p + x)] - look_back, batch.horizons[run.of[x]])
+            _lag(rows, program, base, p + x, lower, batch, run.of[x])
+    newest = run.of[run.size - 1]
+    records[r + FRONTIER] = rows.heap[at(rows, p + run.size - 1)]
+    while base < least and rows.heap[at(rows, base)] < batch.horizons[newest]:
         base += 1
     trim(shard, program, records, r, base)
 
@@ -555,21 +544,18 @@ def _glancer(move: Any, read: Any, size: int) -> Any:
         e: int,
         s2: int,
         e2: int,
-        copy: Words,
-        out: Words,
-        status: Any,
-        n: int,
+        batch: Batch,
         k: int,
     ) -> None:
         for w in range(size):
-            copy[w] = acc[op.base + w]
-        move(copy, 0, rows, op, s, e, s2, e2)
+            batch.copy[w] = acc[op.base + w]
+        move(batch.copy, 0, rows, op, s, e, s2, e2)
         first = program[CALLS_AT] + CALL * program[a + A_FIRST]
         last = program[CALLS_AT] + CALL * program[a + A_LAST]
         for c in range(first, last, CALL):
-            to = program[c + C_OUT] * n + k
+            to = program[c + C_OUT] * batch.n + k
             word, state = read(
-                copy,
+                batch.copy,
                 0,
                 rows,
                 op,
@@ -579,7 +565,7 @@ def _glancer(move: Any, read: Any, size: int) -> Any:
                 program[c + C_LIMIT],
                 program[c + C_SCALE],
             )
-            out[to], status[to] = word, state
+            batch.out[to], batch.status[to] = word, state
 
     return go
 
@@ -608,38 +594,35 @@ def _glance_any(
     e: int,
     s2: int,
     e2: int,
-    copy: Words,
-    out: Words,
-    status: Any,
-    n: int,
+    batch: Batch,
     k: int,
 ) -> None:
     if kind == ROWS_:
-        _glance_rows(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_rows(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == COUNT_:
-        _glance_count(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_count(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == INTEGER:
-        _glance_integer(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_integer(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == DOUBLE:
-        _glance_double(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_double(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == VARIANCE:
-        _glance_variance(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_variance(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == LEAST:
-        _glance_least(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_least(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == GREATEST:
-        _glance_greatest(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_greatest(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == TRUE:
-        _glance_true(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_true(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == FIRST_:
-        _glance_first(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_first(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == LAST_:
-        _glance_last(acc, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
+        _glance_last(acc, rows, op, program, a, s, e, s2, e2, batch, k)
     elif kind == DISTINCT:
         # Integers come back exactly, so that the table itself may go there and back.
         count = glance_distinct(acc, op.base, rows, op, s, e, s2, e2)
         for c in range(program[a + A_FIRST], program[a + A_LAST]):
-            to = program[program[CALLS_AT] + CALL * c + C_OUT] * n + k
-            out[to], status[to] = count, 1
+            to = program[program[CALLS_AT] + CALL * c + C_OUT] * batch.n + k
+            batch.out[to], batch.status[to] = count, 1
 
 
 @inline
@@ -670,10 +653,7 @@ def _glance(
     own: int,
     time: int,
     horizon: int,
-    copy: Words,
-    out: Words,
-    status: Any,
-    n: int,
+    batch: Batch,
     k: int,
 ) -> None:
     """What the calls give at `time`, whose place is p; the key stays as it is."""
@@ -685,8 +665,8 @@ def _glance(
         for number in range(program[f + F_FIRST], program[f + F_LAST]):
             a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
             op, kind = operation(program, a, r), program[a + A_KIND]
-            _glance_any(kind, records, rows, op, program, a, s, e, s2, e2, copy, out, status, n, k)
-    _lag(rows, program, base, p, max(time - program[LOOK_BACK], horizon), out, status, n, k)
+            _glance_any(kind, records, rows, op, program, a, s, e, s2, e2, batch, k)
+    _lag(rows, program, base, p, max(time - program[LOOK_BACK], horizon), batch, k)
 
 
 @inline
@@ -717,30 +697,16 @@ def _target(
 
 
 @inline
-def _late(
-    shard: Words,
-    program: Words,
-    records: Words,
-    r: int,
-    rows_in: Words,
-    texts: Words,
-    horizon: int,
-    k: int,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    copy: Words,
-    out: Words,
-    status: Any,
-    n: int,
-) -> None:
+def _late(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> None:
     """Store a row behind the frontier, let the newest frames know, give what it sees itself."""
-    time, frontier = rows_in[k * program[WIDTH]], records[r + FRONTIER]
+    k = run.of[0]
+    time, horizon = batch.rows[k * program[WIDTH]], batch.horizons[k]
+    frontier = records[r + FRONTIER]
     make_room(shard, program, records, r, 1)
     rows, base = rows_of(shard, program, records, r), records[r + BASE]
     p = first_from(rows, time + 1, base, base + records[r + COUNT])
     insert(shard, program, records, r, p)
-    _put(rows, at(rows, p), rows_in, texts, k)
+    _put(rows, at(rows, p), batch, k)
     last = base + records[r + COUNT] - 1
     for frame in range(program[FRAMES]):
         f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
@@ -755,12 +721,10 @@ def _late(
             if way == 2:
                 include(records, kind, rows, op, s, e, op.base, p)
             if s2 != s or e2 != e:
-                starts[0], ends[0] = s2, e2
-                _run_any(
-                    kind, records, rows, op, program, a, s, e, run, starts, ends, out, status, n
-                )
+                run.starts[0], run.ends[0] = s2, e2
+                _run_any(kind, records, rows, op, program, a, s, e, batch, run)
         records[held], records[held + 1] = s2, e2
-    _glance(shard, program, records, r, p, 1, time, horizon, copy, out, status, n, k)
+    _glance(shard, program, records, r, p, 1, time, horizon, batch, k)
 
 
 # A shard's part of a batch.
@@ -772,28 +736,19 @@ def _hash(program: Words, id0: int, id1: int) -> int:
 
 
 @inline
-def _group(
-    shard: Words,
-    program: Words,
-    rows_in: Words,
-    ids: Words,
-    horizons: Words,
-    work: Words,
-    lo: int,
-    hi: int,
-    n: int,
-) -> int:
+def _group(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     """Chain the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
 
     Scratch: next row of the same key, then for each group its first and last row and its record.
     """
     width, records = program[RECORD], words_at(shard[RECORDS])
+    work, n = words_at(batch.work), batch.n
     while shard[DONE_ROWS] < hi - lo:
         k = lo + shard[DONE_ROWS]
-        id0, id1, hashed = ids[3 * k], ids[3 * k + 1], ids[3 * k + 2]
+        id0, id1, hashed = batch.ids[3 * k], batch.ids[3 * k + 1], batch.ids[3 * k + 2]
         r, slot = _find(shard, width, id0, id1, hashed)
         if r < 0:
-            if rows_in[k * program[WIDTH]] < horizons[k]:
+            if batch.rows[k * program[WIDTH]] < batch.horizons[k]:
                 r = 0  # the row is seen by no other: the record of nobody will do
             elif 5 * (shard[KEYS] + 1) > 3 << shard[TABLE_BITS]:
                 return TABLE_FULL
@@ -815,12 +770,10 @@ def _group(
 
 
 @inline
-def _need(
-    shard: Words, program: Words, records: Words, r: int, texts: Words, run: Words, order: Words
-) -> int:
+def _need(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
     """Words of heap that a run of rows of a key may take at most."""
     width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
-    more, heap = len(run), words_at(shard[HEAP])
+    more, heap = run.size, words_at(shard[HEAP])
     dead = records[r + BASE] - records[r + ORIGIN]
     words = 0
     if capacity < 0 or dead + count + more > capacity:
@@ -841,35 +794,21 @@ def _need(
             words += 8 * slots
     for t in range(program[TEXTS]):
         for x in range(more):
-            if not is_null(texts, t * DESCRIPTION, order[run[x]]):
-                words += 2 * (3 + (text_of(texts, t * DESCRIPTION, order[run[x]])[1] >> 3)) + 4
+            i = batch.order[run.of[x]]
+            if not is_null(batch.texts, t * DESCRIPTION, i):
+                words += 2 * (3 + (text_of(batch.texts, t * DESCRIPTION, i)[1] >> 3)) + 4
     return words
 
 
 @inline
-def _alone(
-    shard: Words,
-    program: Words,
-    records: Words,
-    rows_in: Words,
-    texts: Words,
-    horizons: Words,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    out: Words,
-    status: Any,
-    n: int,
-) -> None:
+def _alone(shard: Words, program: Words, records: Words, batch: Batch, run: Run) -> None:
     """A row before its horizon: what a key would see that has no other row, and no horizon."""
-    horizons[run[0]] = NEVER
+    batch.horizons[run.of[0]] = NEVER
     group = records[RUN]
     for w in range(program[RECORD]):
         records[w] = 0
     kept = shard[ROWS]
-    _in_order(
-        shard, program, records, 0, rows_in, texts, horizons, run, starts, ends, out, status, n
-    )
+    _in_order(shard, program, records, 0, batch, run)
     _empty(shard, program, records, 0)
     shard[ROWS] = kept
     for w in range(program[RECORD]):
@@ -878,124 +817,53 @@ def _alone(
 
 
 @inline
-def _key(
-    shard: Words,
-    program: Words,
-    r: int,
-    rows_in: Words,
-    texts: Words,
-    horizons: Words,
-    run: Words,
-    starts: Words,
-    ends: Words,
-    copy: Words,
-    out: Words,
-    status: Any,
-    n: int,
-) -> None:
+def _key(shard: Words, program: Words, r: int, batch: Batch, run: Run) -> None:
     """Take the rows of one key, in log order, through its frames."""
     records, width = words_at(shard[RECORDS]), program[WIDTH]
     x = 0
-    while x < len(run):
-        k = run[x]
-        y, time = x + 1, rows_in[k * width]
-        if time < horizons[k]:
-            _alone(
-                shard,
-                program,
-                records,
-                rows_in,
-                texts,
-                horizons,
-                run[x:y],
-                starts,
-                ends,
-                out,
-                status,
-                n,
-            )
+    while x < run.size:
+        k = run.of[x]
+        y, time = x + 1, batch.rows[k * width]
+        if time < batch.horizons[k]:
+            _alone(shard, program, records, batch, _part(run, x, y))
         elif time < records[r + FRONTIER]:
-            _late(
-                shard,
-                program,
-                records,
-                r,
-                rows_in,
-                texts,
-                horizons[k],
-                k,
-                run[x:y],
-                starts,
-                ends,
-                copy,
-                out,
-                status,
-                n,
-            )
+            _late(shard, program, records, r, batch, _part(run, x, y))
         else:
-            while y < len(run):
-                later = rows_in[run[y] * width]
-                if later < time or later < horizons[run[y]]:
+            while y < run.size:
+                later = batch.rows[run.of[y] * width]
+                if later < time or later < batch.horizons[run.of[y]]:
                     break
                 time, y = later, y + 1
-            _in_order(
-                shard,
-                program,
-                records,
-                r,
-                rows_in,
-                texts,
-                horizons,
-                run[x:y],
-                starts,
-                ends,
-                out,
-                status,
-                n,
-            )
+            _in_order(shard, program, records, r, batch, _part(run, x, y))
         x = y
 
 
 @inline
-def _shard(
-    shard: Words,
-    program: Words,
-    rows_in: Words,
-    ids: Words,
-    horizons: Words,
-    order: Words,
-    texts: Words,
-    work: Words,
-    copy: Words,
-    out: Words,
-    status: Any,
-    lo: int,
-    hi: int,
-    n: int,
-) -> int:
+def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     """Take the rows [lo, hi) through one shard; says why it stopped."""
     if shard[DONE_ROWS] == 0:
         free_deferred(shard)
-    stopped = _group(shard, program, rows_in, ids, horizons, work, lo, hi, n)
+    stopped = _group(shard, program, batch, lo, hi)
     if stopped != FINISHED:
         return stopped
-    records = words_at(shard[RECORDS])
+    records, work, n = words_at(shard[RECORDS]), words_at(batch.work), batch.n
+    starts, ends = words_at(batch.work + 8 * (5 * n + lo)), words_at(batch.work + 8 * (6 * n + lo))
     while shard[DONE_GROUPS] < shard[GROUPS]:
         g = lo + shard[DONE_GROUPS]
         r, k, m = work[3 * n + g], work[n + g], 0
         while k >= 0:
             work[4 * n + lo + m] = k
             m, k = m + 1, work[k]
-        run = work[4 * n + lo : 4 * n + lo + m]
-        need = _need(shard, program, records, r, texts, run, order)
+        listed = batch.work + 8 * (4 * n + lo)
+        run = Run(listed, words_at(listed), m, starts, ends)
+        need = _need(shard, program, records, r, batch, run)
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return HEAP_FULL
-        starts, ends = work[5 * n + lo : 5 * n + hi], work[6 * n + lo : 6 * n + hi]
-        _key(shard, program, r, rows_in, texts, horizons, run, starts, ends, copy, out, status, n)
+        _key(shard, program, r, batch, run)
         records[r + RUN] = -1
         shard[DONE_GROUPS] += 1
-    _sweep(shard, program, horizons[n], 2 * (hi - lo))
+    _sweep(shard, program, batch.horizons[n], 2 * (hi - lo))
     shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
     return FINISHED
 
@@ -1003,11 +871,18 @@ def _shard(
 # What Python calls.
 
 
+@inline
+def _facts(directory: Any, s: int) -> Words:
+    """The directory's row of shard s."""
+    return words_at(directory.ctypes.data + 8 * DIRECTORY * s)
+
+
 @kernel(types.void(WORDS, WORDS, INT, INT, INT, WORDS))
 def name_keys(columns: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
     """Identity (two words) and hash of the keys of rows [first, last), into `ids`."""
+    given = words_at(columns.ctypes.data)
     for i in range(first, last):
-        a, b, h = identify(columns, keys, i, program[KEY0], program[KEY1])
+        a, b, h = identify(given, keys, i, program[KEY0], program[KEY1])
         ids[3 * i], ids[3 * i + 1], ids[3 * i + 2] = a, b, h
 
 
@@ -1032,10 +907,7 @@ def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n:
 
 
 @kernel(
-    types.void(
-        *(WORDS, WORDS, GIVEN, GIVEN, WORDS, WORDS, WORDS, INT, INT),
-        *(WORDS, WORDS, WORDS),
-    )
+    types.void(*(WORDS, WORDS, GIVEN, GIVEN, WORDS, WORDS, WORDS, INT, INT), *(WORDS, WORDS, WORDS))
 )
 def load(
     columns: Words,
@@ -1058,6 +930,7 @@ def load(
     """
     flags, values, filters, words = shape[0], shape[1], shape[2], shape[3]
     width, span = program[WIDTH], program[SPAN]
+    given = words_at(columns.ctypes.data)
     for k in range(first, last):
         i, row = order[k], k * width
         rows[row], horizons[k] = times[i], newest[i] - span
@@ -1066,19 +939,19 @@ def load(
         for f in range(flags):
             rows[row + 1 + f] = 0
         for v in range(values):
-            if is_null(columns, DESCRIPTION * v, i):
+            if is_null(given, DESCRIPTION * v, i):
                 rows[row + 1 + v // 62] |= np.int64(1) << (v % 62)
         for v in range(values, values + filters):
             c = DESCRIPTION * v
-            if not is_null(columns, c, i) and word_of(columns, c, i, 0, 0) != 0:
+            if not is_null(given, c, i) and word_of(given, c, i, 0, 0) != 0:
                 rows[row + 1 + v // 62] |= np.int64(1) << (v % 62)
         for w in range(words):
             c = DESCRIPTION * (values + filters + w)
             there = row + 1 + flags + w
-            if is_null(columns, c, i):
-                rows[there] = 0 if columns[c] != 4 else i
+            if is_null(given, c, i):
+                rows[there] = 0 if given[c] != TEXT else i
             else:
-                rows[there] = word_of(columns, c, i, program[KEY0], program[KEY1])
+                rows[there] = word_of(given, c, i, program[KEY0], program[KEY1])
 
 
 @kernel(
@@ -1119,28 +992,26 @@ def advance(
 
     Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory.
     """
-    copy = np.empty(8, dtype=np.int64)
+    scratch = np.empty(8, dtype=np.int64)
+    batch = Batch(
+        n,
+        words_at(rows.ctypes.data),
+        words_at(ids.ctypes.data),
+        words_at(horizons.ctypes.data),
+        words_at(order.ctypes.data),
+        words_at(texts.ctypes.data),
+        work.ctypes.data,
+        words_at(out.ctypes.data),
+        bytes_at(status.ctypes.data),
+        words_at(scratch.ctypes.data),
+    )
+    laid = words_at(program.ctypes.data)
     for s in range(first, last):
-        lo, hi = bounds[s], bounds[s + 1]
-        if lo < hi:
-            stopped = _shard(
-                directory[s],
-                program,
-                rows,
-                ids,
-                horizons,
-                order,
-                texts,
-                work,
-                copy,
-                out,
-                status,
-                lo,
-                hi,
-                n,
-            )
+        if bounds[s] < bounds[s + 1]:
+            stopped = _shard(_facts(directory, s), laid, batch, bounds[s], bounds[s + 1])
             if stopped != FINISHED:
                 return 4 * s + stopped
+    scratch[0] = 0  # what is not used any more may be freed
     return -1
 
 
@@ -1156,6 +1027,48 @@ def rebuild_table(old: Words, bits: int, new: Words, shard: Words) -> None:
             new[slot] = old[k]
 
 
+@inline
+def _emit_valid(states: Any, ranks: Words, n: int, valid: Any) -> tuple[int, int]:
+    """Write the bits of what is valid; how many nulls there are, errors among them."""
+    nulls, errors, byte = 0, 0, 0
+    for i in range(n):
+        state = int(states[ranks[i]])
+        there = state & 1
+        nulls += 1 - there
+        errors += state >> 1
+        byte |= there << (i & 7)
+        if i & 7 == 7:
+            valid[i >> 3] = byte
+            byte = 0
+    if n & 7 != 0:
+        valid[n >> 3] = byte
+    return nulls, errors
+
+
+@inline
+def _emit_words(given: Words, states: Any, ranks: Words, n: int, values: Words) -> None:
+    for i in range(n):
+        k = ranks[i]
+        values[i] = given[k] if states[k] == 1 else 0
+
+
+@inline
+def _emit_decimals(given: Words, states: Any, ranks: Words, n: int, values: Words) -> None:
+    for i in range(n):
+        k = ranks[i]
+        word = given[k] if states[k] == 1 else 0
+        values[2 * i], values[2 * i + 1] = word, word >> 63
+
+
+@inline
+def _emit_booleans(given: Words, states: Any, ranks: Words, n: int, values: Any) -> None:
+    for i in range(n):
+        if i & 7 == 0:
+            values[i >> 3] = 0
+        if states[ranks[i]] == 1:
+            values[i >> 3] |= (given[ranks[i]] & 1) << (i & 7)
+
+
 @kernel(types.void(WORDS, BYTES, WORDS, INT, WORDS, INT, INT, BYTES))
 def emit(
     out: Words, status: Any, ranks: Words, n: int, plan: Words, first: int, last: int, slab: Any
@@ -1165,30 +1078,19 @@ def emit(
     `plan` has five words for each: its form, where in `slab` validity and values begin; then come
     out the number of nulls and of errors.
     """
+    top = slab.ctypes.data
     for c in range(first, last):
-        form, valid, values = plan[5 * c], plan[5 * c + 1], plan[5 * c + 2]
-        nulls, errors = 0, 0
-        held = slab[values:]
-        words = held[: len(held) // 8 * 8].view(np.int64)
-        for i in range(n):
-            k = c * n + ranks[i]
-            if i & 7 == 0:
-                slab[valid + (i >> 3)] = 0
-                if form == 2:
-                    slab[values + (i >> 3)] = 0
-            if status[k] == 1:
-                slab[valid + (i >> 3)] |= 1 << (i & 7)
-            else:
-                nulls += 1
-                errors += status[k] >> 1
-                out[k] = 0
-            if form == 2:
-                slab[values + (i >> 3)] |= (out[k] & 1) << (i & 7)
-            elif form == 1:
-                words[2 * i], words[2 * i + 1] = out[k], out[k] >> 63
-            else:
-                words[i] = out[k]
-        plan[5 * c + 3], plan[5 * c + 4] = nulls, errors
+        form, given = plan[5 * c], words_at(out.ctypes.data + 8 * c * n)
+        states, place = bytes_at(status.ctypes.data + c * n), words_at(ranks.ctypes.data)
+        valid, to = bytes_at(top + plan[5 * c + 1]), top + plan[5 * c + 2]
+        plan[5 * c + 3], plan[5 * c + 4] = _emit_valid(states, place, n, valid)
+        if form == BOOLEAN:
+            _emit_booleans(given, states, place, n, bytes_at(to))
+        elif form == DECIMAL:
+            _emit_decimals(given, states, place, n, words_at(to))
+        else:
+            _emit_words(given, states, place, n, words_at(to))
+    slab[len(slab) - 1] = 0  # what is not used any more may be freed
 
 
 @kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, WORDS, INT, types.int32[::1]))
@@ -1229,29 +1131,45 @@ def gaze(
     n: int,
 ) -> int:
     """What the calls would give at `time` for each key; stops as `advance` does."""
-    nothing, copy = np.empty(0, dtype=np.int64), np.empty(8, dtype=np.int64)
+    scratch = np.empty(8, dtype=np.int64)
+    nothing, laid = words_at(0), words_at(program.ctypes.data)
+    batch = Batch(
+        n,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        0,
+        words_at(out.ctypes.data),
+        bytes_at(status.ctypes.data),
+        words_at(scratch.ctypes.data),
+    )
     for i in range(n):
         s = ids[3 * i + 2] & (len(directory) - 1)
-        shard = directory[s]
+        shard = _facts(directory, s)
         records = words_at(shard[RECORDS])
-        r = _find(shard, program[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
+        r = _find(shard, laid[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
         r = max(r, 0)  # the record of nobody has no rows
-        need = _need(shard, program, records, r, nothing, nothing, nothing)
+        need = _need(shard, laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return int(4 * s + HEAP_FULL)
-        rows, base = rows_of(shard, program, records, r), records[r + BASE]
+        rows, base = rows_of(shard, laid, records, r), records[r + BASE]
         p = first_from(rows, time + 1, base, base + records[r + COUNT])
-        _glance(shard, program, records, r, p, 0, time, horizon, copy, out, status, n, i)
+        _glance(shard, laid, records, r, p, 0, time, horizon, batch, i)
+    scratch[0] = 0  # what is not used any more may be freed
     return -1
 
 
 @kernel(types.void(types.int64[:, ::1], INT, INT, WORDS, INT))
 def sweep(directory: Any, first: int, last: int, program: Words, horizon: int) -> None:
     """Free all keys of the shards [first, last) whose rows all lie before the horizon."""
+    laid = words_at(program.ctypes.data)
     for s in range(first, last):
-        free_deferred(directory[s])
-        _sweep(directory[s], program, horizon, directory[s][RECORDS_USED])
+        shard = _facts(directory, s)
+        free_deferred(shard)
+        _sweep(shard, laid, horizon, shard[RECORDS_USED])
 
 
 # Snapshots: for each key its record, its rows, then for each text of each row its length and bytes.
@@ -1271,8 +1189,9 @@ def _packed(shard: Words, program: Words, records: Words, r: int) -> int:
 
 
 @kernel(types.int64(WORDS, WORDS))
-def packed_words(shard: Words, program: Words) -> int:
+def packed_words(facts: Words, plan: Words) -> int:
     """Words that a shard takes in a snapshot."""
+    shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
     records, width, words = words_at(shard[RECORDS]), program[RECORD], 0
     for index in range(1, shard[RECORDS_USED]):
         if records[index * width + FRONTIER] != _FREED:
@@ -1312,9 +1231,10 @@ def _pack_texts(rows: Rows, base: int, count: int, out: Words, to: int) -> int:
 
 
 @kernel(types.int64(WORDS, WORDS, WORDS, INT))
-def pack(shard: Words, program: Words, out: Words, to: int) -> int:
+def pack(facts: Words, plan: Words, words: Words, to: int) -> int:
     """Write all keys of a shard from word `to` of `out` on; gives where that ends."""
-    records, width = words_at(shard[RECORDS]), program[RECORD]
+    shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
+    records, width, out = words_at(shard[RECORDS]), program[RECORD], words_at(words.ctypes.data)
     for index in range(1, shard[RECORDS_USED]):
         r = index * width
         if records[r + FRONTIER] == _FREED:
@@ -1370,9 +1290,10 @@ def _tables(program: Words, records: Words, r: int, rows: Rows) -> None:
 
 
 @kernel(types.int64(WORDS, WORDS, GIVEN, INT, INT))
-def unpack(shard: Words, program: Words, data: Words, i: int, keys: int) -> int:
+def unpack(facts: Words, plan: Words, given: Words, i: int, keys: int) -> int:
     """Read so many keys from word i of `data` on into an empty shard that has room for them."""
-    records, width = words_at(shard[RECORDS]), program[RECORD]
+    shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
+    records, width, data = words_at(shard[RECORDS]), program[RECORD], words_at(given.ctypes.data)
     for _ in range(keys):
         id0, id1 = data[i + ID0], data[i + ID1]
         hashed = _hash(program, id0, id1)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import njit, types
@@ -148,31 +147,11 @@ def _pointer_to(item: Any) -> Any:
     return intrinsic(pointer)
 
 
-_carray: Any = cast(Any, numba).carray
-_words_pointer = _pointer_to(types.int64)
-_bytes_pointer = _pointer_to(types.uint8)
-_bounds_pointer = _pointer_to(types.int32)
-
-
-@inline
-def words_at(address: int) -> Words:
-    """The words from an address on; nothing checks how many there are."""
-    found: Words = _carray(_words_pointer(address), (1 << 60,))
-    return found
-
-
-@inline
-def bytes_at(address: int) -> npt.NDArray[np.uint8]:
-    """The bytes from an address on; nothing checks how many there are."""
-    found: npt.NDArray[np.uint8] = _carray(_bytes_pointer(address), (1 << 60,))
-    return found
-
-
-@inline
-def bounds_at(address: int) -> npt.NDArray[np.int32]:
-    """The words of 32 bits from an address on; nothing checks how many there are."""
-    found: npt.NDArray[np.int32] = _carray(_bounds_pointer(address), (1 << 60,))
-    return found
+# What lies from an address on, by its place; nothing checks how much there is. Plain pointers and
+# not arrays, since Numba counts references to arrays, which threads would contend for.
+words_at: Callable[[int], Words] = _pointer_to(types.int64)
+bytes_at: Callable[[int], npt.NDArray[np.uint8]] = _pointer_to(types.uint8)
+bounds_at: Callable[[int], npt.NDArray[np.int32]] = _pointer_to(types.int32)
 
 
 def _cast(to: Any, given: Any) -> Any:
