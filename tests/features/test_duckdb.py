@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,12 @@ WINDOW
 """
 
 
-def test_the_features_of_card_payments_run_unchanged_in_both(duck: Duck) -> None:
-    """The text that the project shows its users."""
+PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("text", [EXAMPLE, PAGE.split("```sql\n")[1].split("```")[0]])
+def test_the_features_of_card_payments_run_unchanged_in_both(duck: Duck, text: str) -> None:
+    """The texts that the project shows its users."""
     declared = [("id", "bigint"), ("event_time", "timestamp"), ("event_type", "text")]
     declared += [("card", "text"), ("terminal", "text"), ("device", "text?")]
     declared += [("amount", "decimal(10,2)?"), ("is_fraud", "bigint?")]
@@ -163,9 +168,9 @@ def test_the_features_of_card_payments_run_unchanged_in_both(duck: Duck) -> None
         for i in range(3_000)
     ]
     events = batch(rows, schema=schema)
-    found = run(compiled(EXAMPLE, schema=schema), events, [1, 2, 1_000, 1_001])
+    found = run(compiled(text, schema=schema), events, [1, 2, 1_000, 1_001])
     assert found.values.schema.field("since_last").type == pa.float64()
-    _compare(EXAMPLE, found.values, duck.ask(EXAMPLE, events))
+    _compare(text, found.values, duck.ask(text, events))
 
 
 @pytest.mark.parametrize(

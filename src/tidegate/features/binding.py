@@ -105,6 +105,8 @@ class Binder:
 
     def bind(self) -> None:
         """Bind all that is selected, in its order."""
+        if not self._select.expressions:
+            self._problems.add(self._select, "there are no features", hint="name one after SELECT")
         for item in self._select.expressions:
             name = self._name_of(item)
             if name is not None:
@@ -125,6 +127,8 @@ class Binder:
             return None
         name, place = item.alias, item.args["alias"]
         complaint = self._complaint(name)
+        if not place.args.get("quoted") and _PLAIN.fullmatch(name) is None:
+            complaint = f"`{name}` is not a name"
         if complaint is not None:
             self._problems.add(place, complaint, hint="choose another name")
         self._names.setdefault(name.lower(), name)
@@ -285,7 +289,7 @@ class Binder:
         """What is computed of which column; none where the argument is wrong."""
         given: Sequence[exp.Expr] = call.expressions
         counts = function.aggregate is Aggregate.COUNT
-        if counts and (not given or isinstance(given[0], exp.Star | exp.Literal)):
+        if counts and all(isinstance(g, exp.Star | exp.Literal) for g in given) and len(given) < 2:
             return Aggregate.COUNT, None
         aggregate = function.aggregate
         if len(given) == 1 and isinstance(given[0], exp.Distinct):

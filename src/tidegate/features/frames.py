@@ -164,6 +164,9 @@ class Windows:
         if not isinstance(value, exp.Expr):
             self._add(spec, "UNBOUNDED looks back to the first event there ever was", hint=_BOUNDED)
             return None
+        if side != "PRECEDING":
+            self._add(spec, "a bound of this frame has no PRECEDING", hint=f"write `{_EXAMPLE}`")
+            return None
         return self._rows(spec, value) if rows else self._span(spec, value)
 
     def _span(self, spec: exp.WindowSpec, node: exp.Expr) -> int | None:

@@ -83,6 +83,8 @@ def _unqualify(problems: Problems, column: exp.Column, names: frozenset[str]) ->
 
 def _as_call(node: exp.Min | exp.Max, source: SourceText) -> None:
     """Gives `min` and `max`, which the parser treats apart, the form of other calls."""
-    call = exp.Anonymous(this=node.sql_name().lower(), expressions=[node.this, *node.expressions])
-    call.meta["start"] = position(node, source)
+    given = [part for part in (node.this, *node.expressions) if part is not None]
+    call = exp.Anonymous(this=node.sql_name().lower(), expressions=given)
+    if given:
+        call.meta["start"] = position(node, source)
     node.replace(call)
