@@ -53,7 +53,7 @@ _NAMES = {
     "TX_FRAUD": "is_fraud",
 }
 _ROW_GROUP = 122_880  # as DuckDB writes them, so that its threads have enough of them
-_BATCH = 131_072
+_BATCH = 1 << 20
 _SEED = 7
 _DAYS = 183  # as many as were published
 
