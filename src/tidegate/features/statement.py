@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import sqlglot
+from sqlglot import TokenType
 from sqlglot import expressions as exp
 
 from tidegate.features.problems import Problems
-from tidegate.sql.parse import parse_select, position
+from tidegate.sql.parse import Dialect, parse_select, position
 from tidegate.sql.source import SourceText
 
 STREAM = "events"
@@ -39,6 +43,7 @@ def read(problems: Problems) -> exp.Select:
     """
     select = parse_select(problems.source, length_max=LENGTH_MAX)
     _refuse_clauses(problems, select)
+    _refuse_empty_partitions(problems)
     names = _stream(problems, select)
     for query in select.find_all(exp.Select):
         if query is not select and query.find_ancestor(exp.From, exp.With) is None:
@@ -60,6 +65,16 @@ def _refuse_clauses(problems: Problems, select: exp.Select) -> None:
         node = part[0] if isinstance(part, list) else part
         place = node if isinstance(node, exp.Expr) else select
         problems.add(place, f"features have no {words}", hint=hint)
+
+
+def _refuse_empty_partitions(problems: Problems) -> None:
+    """The parser takes PARTITION BY with nothing after it for a window over all events."""
+    tokens = sqlglot.tokenize(problems.source.text, dialect=Dialect)
+    ends = (TokenType.ORDER_BY, TokenType.R_PAREN)
+    for token, following in pairwise(tokens):
+        if token.token_type is TokenType.PARTITION_BY and following.token_type in ends:
+            hint = "name a column, or leave PARTITION BY out for one group of all events"
+            problems.add(token.start, "PARTITION BY names nothing", hint=hint)
 
 
 def _stream(problems: Problems, select: exp.Select) -> frozenset[str]:
