@@ -36,6 +36,42 @@ snapshot_every = "150 ms"
 """
 
 
+FEATURES = """
+SELECT
+  count(*) OVER customer AS customer_events,
+  sum(price * qty) OVER customer AS customer_spent,
+  avg(discount) OVER store AS store_discount,
+  count(DISTINCT cust_id) OVER store AS store_customers,
+  lag(price) OVER (PARTITION BY cust_id ORDER BY ts) AS price_before
+FROM events
+WINDOW customer AS (PARTITION BY cust_id ORDER BY ts
+  RANGE BETWEEN INTERVAL 10 MINUTES PRECEDING AND CURRENT ROW),
+store AS (PARTITION BY store_id ORDER BY ts
+  RANGE BETWEEN INTERVAL 5 MINUTES PRECEDING AND INTERVAL 10 SECONDS PRECEDING)
+"""
+OTHER_FEATURES = FEATURES.replace(
+    "AS price_before", "AS price_before, max(price) OVER store AS store_price"
+)
+FEATURE_RULE = """
+[[rule]]
+name = "spender"
+when = "store_customers > 3 AND customer_spent > 25000"
+action = "review"
+reason = "{store_customers} customers at store {store_id}, {customer_spent} spent by this one"
+"""
+
+
+def with_features(folder: Path, features: str = FEATURES) -> Path:
+    """Give a shop features, and a rule that uses them; or other features than before."""
+    settings, rules = folder / "tidegate.toml", folder / "rules.toml"
+    if not (folder / "features.sql").exists():
+        with settings.open("a") as file:
+            file.write('[features]\nsql = "features.sql"\nlateness = "1 minute"\n')
+        rules.write_text(rules.read_text() + FEATURE_RULE)
+    (folder / "features.sql").write_text(features)
+    return folder
+
+
 def make(folder: Path, *, edits: Sequence[tuple[str, str]] = ()) -> Path:
     """The store example, hurried; `edits` are patterns in tidegate.toml and what replaces them."""
     new(folder, example="store")

@@ -15,7 +15,7 @@ from typing import NoReturn
 import pyarrow.parquet as pq
 import pytest
 
-from .shop import Clients, Server, free_port, make
+from .shop import OTHER_FEATURES, Clients, Server, free_port, make, with_features
 from .verdict import check
 
 # More by option, for a long night: TIDEGATE_CRASH_ROUNDS=500 pytest -m crash
@@ -50,6 +50,30 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed(server: Server) ->
     assert server.stop() == 0, server.tail()
     assert clients.answers <= {202, 207, 422, 429, 503}
     check(server.folder, clients.acknowledged)
+
+
+def test_features_are_exact_when_the_server_is_killed_and_they_are_changed(tmp_path: Path) -> None:
+    """SIGKILL at random points, in the middle of rebuilds too, while clients never give up."""
+    server = Server(with_features(make(tmp_path / "shop")), port=free_port())
+    chance = random.Random(random.randrange(1 << 30))
+    clients = Clients(server.port, seed=5)
+    clients.start()
+    try:
+        for round_ in range(ROUNDS):
+            if round_ == ROUNDS // 2:
+                with_features(server.folder, OTHER_FEATURES)
+            server.start(wait=False)
+            if chance.random() < 0.8:
+                server.wait_until_ready()
+            time.sleep(chance.uniform(0.0, 0.8))
+            server.kill()
+        server.start()
+        clients.wait_for(4_000)
+        clients.stop()
+        assert server.stop() == 0, server.tail()
+        check(server.folder, clients.acknowledged)
+    finally:
+        server.abandon()
 
 
 def test_a_full_disk_refuses_and_recovers_without_a_restart(

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 import tidegate
 from tidegate.clock import SystemClock
 from tidegate.engine import Engine, Work
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.events.dedupe import Dedupe
+from tidegate.features.state import FeatureState
 from tidegate.lookup import LoggedIds
 from tidegate.program import Program
 from tidegate.project.project import load
+from tidegate.recovery import first_program
 
 from .shop import readable
 
@@ -40,6 +45,8 @@ def check(folder: Path, acknowledged: Sequence[bytes]) -> None:
     windows_are_right(shop, events)
     sinks_hold_each_event_once(shop, events, folder / "data" / "objects")
     assert (found := shop.reconcile()).equal, found
+    assert (verified := shop.verify()).equal, verified.differences
+    features_are_as_computed_in_one_go(shop)
     the_log_gives_the_same_again(shop, folder)
 
 
@@ -59,6 +66,31 @@ def every_event_has_one_decision(shop: tidegate.Workspace, events: pl.DataFrame)
     decisions = shop.query("SELECT event_id, log_offset FROM decisions").polars()
     assert decisions["event_id"].is_unique().all()
     assert set(decisions.iter_rows()) == set(events.select("id", "log_offset").iter_rows())
+
+
+def features_are_as_computed_in_one_go(shop: tidegate.Workspace) -> None:
+    """Those of the newest version, by one state over all events of the table at once."""
+    program = Program.compile(shop.project)
+    if program.features is None:
+        return
+    sql = "SELECT e.*, d.version FROM events AS e JOIN decisions AS d ON e.id = d.event_id"
+    events = shop.query(f"{sql} ORDER BY e.log_offset").arrow()
+    (batch,) = events.combine_chunks().to_batches()
+    newest = np.maximum.accumulate(batch["ts"].cast(pa.int64()).to_numpy())
+    state = FeatureState(program.features, key=bytes(16), threads=2)
+    computed = state.update(batch, newest=newest).values
+    named = [*computed.schema.names, "log_offset"]
+    kept = shop.query("SELECT * FROM features ORDER BY log_offset").arrow().select(named)
+    rows = zip(events["version"].to_pylist(), _bits(computed), strict=True)
+    wanted = [row for version, row in rows if version == program.version]
+    assert wanted, "the newest version has decided nothing"
+    assert _bits(kept.drop_columns(["log_offset"]))[-len(wanted) :] == wanted
+
+
+def _bits(rows: Any) -> list[tuple[Any, ...]]:
+    lists = [column.to_pylist() for column in rows.columns]
+    spelt = [[v.hex() if isinstance(v, float) else v for v in values] for values in lists]
+    return list(zip(*spelt, strict=True))
 
 
 def windows_are_right(shop: tidegate.Workspace, events: pl.DataFrame) -> None:
@@ -115,7 +147,9 @@ def the_log_gives_the_same_again(shop: tidegate.Workspace, folder: Path) -> None
     """The log read anew, in other pieces, by another engine, decides the same bit for bit."""
     again = _replayed(folder)
     for table, batches in again.items():
-        fresh = pl.concat([pl.DataFrame(pl.from_arrow(b)) for b in batches])
+        # A version may have brought columns, which are null in the rows before it.
+        frames = [pl.DataFrame(pl.from_arrow(b)) for b in batches]
+        fresh = pl.concat(frames, how="diagonal")
         order = ["log_offset", *(["window_end"] if "window_end" in fresh.columns else [])]
         kept = shop.query(f'SELECT * FROM "{table}"').polars().select(fresh.columns)
         without = [c for c in fresh.columns if c != "decided_at"]
@@ -130,15 +164,18 @@ def _bag(rows: list[dict[str, Any]]) -> Counter[str]:
 
 
 def _replayed(folder: Path) -> dict[str, list[Any]]:
-    program = Program.compile(load(folder))
     log = SqliteLog.open(folder / "data" / "log.sqlite")
+    # What the log began with: the project's files may have changed since.
+    program = first_program(log) or Program.compile(load(folder))
     dedupe = Dedupe.open(
         folder / "again",
         horizon=program.project.stream.dedupe_horizon_us,
         key=bytes(16),
         lookup=LoggedIds(log, program.schema),
     )
-    engine = Engine(program, dedupe, clock=SystemClock())
+    engine = Engine(
+        program, dedupe, clock=SystemClock(), history=partial(_history, tidegate.open(folder))
+    )
     tables: dict[str, list[Any]] = {}
     while entries := log.read(engine.offset, bytes_max=300_000):
         for outcome in engine.process([Work(e) for e in entries]):
@@ -147,3 +184,12 @@ def _replayed(folder: Path) -> dict[str, list[Any]]:
     log.close()
     dedupe.close()
     return tables
+
+
+def _history(
+    shop: tidegate.Workspace, first: int, until: int, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """The accepted events of a stretch, by SQL."""
+    named = ", ".join(f'"{c}"' for c in [*columns, "log_offset"])
+    sql = f"SELECT {named} FROM events WHERE log_offset >= {first} AND log_offset < {until}"
+    yield from shop.query(f"{sql} ORDER BY log_offset").batches()
