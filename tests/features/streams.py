@@ -111,6 +111,19 @@ def plans(draw: st.DrawFn) -> EntityPlan:
     )
 
 
+@st.composite
+def plans_of(draw: st.DrawFn, aggregate: Aggregate) -> EntityPlan:
+    """A plan that asks for one aggregate, with and without a filter, over all kinds of frames."""
+    kinds = [k for k in TYPES if aggregate in results_of(k)]
+    kind = draw(st.sampled_from(kinds))
+    given = results_of(kind)[aggregate]
+    held = tuple(draw(st.lists(frames(), min_size=1, max_size=3)))
+    asked = [Call(aggregate, 0, given, f, kept) for f in range(len(held)) for kept in (None, 0)]
+    return EntityPlan(
+        ("k",), (BIGINT,), ("v",), (kind,), ("f",), held, tuple(asked), lateness=10, look_back=30
+    )
+
+
 @dataclass(frozen=True)
 class Stream:
     """Events of a plan in log order, each with its key."""
@@ -147,7 +160,7 @@ def array(values: Sequence[Any], kind: ColumnType) -> pa.Array[Any]:
 @st.composite
 def streams(draw: st.DrawFn, chosen: st.SearchStrategy[EntityPlan] | None = None) -> Stream:
     """A plan and up to 60 events: ties, gaps and late ones, several keys, null ones too."""
-    plan = draw(chosen or plans())
+    plan = draw(plans() if chosen is None else chosen)
     key = st.tuples(*(values_of(k) for k in plan.key_types))
     keys = draw(st.lists(key, min_size=1, max_size=3))
     row = st.tuples(

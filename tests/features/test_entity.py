@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.features.entity import EntityState
-from tidegate.features.plan import EntityPlan
+from tidegate.features.plan import Aggregate, EntityPlan
 
 from .streams import (
     BIGINT,
@@ -23,6 +23,7 @@ from .streams import (
     expected,
     flat,
     plain,
+    plans_of,
     streams,
     updated,
 )
@@ -43,6 +44,21 @@ def test_each_event_sees_what_the_twin_sees(stream: Stream) -> None:
     for call, seen, wanted in zip(stream.plan.calls, found, expected(stream), strict=True):
         for row, (a, b) in enumerate(zip(seen, wanted, strict=True)):
             assert close(a, b), (row, call, a, b)
+
+
+FRAMED = [a for a in Aggregate if a not in (Aggregate.LAG, Aggregate.LAG_EXISTS)]
+
+
+@pytest.mark.parametrize("aggregate", FRAMED)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_an_aggregate_that_moves_is_as_if_computed_anew(
+    aggregate: Aggregate, data: st.DataObject
+) -> None:
+    stream = data.draw(streams(plans_of(aggregate)))
+    for seen, wanted in zip(results(stream), expected(stream), strict=True):
+        for row, (a, b) in enumerate(zip(seen, wanted, strict=True)):
+            assert close(a, b), (row, a, b)
 
 
 @settings(max_examples=EXAMPLES)

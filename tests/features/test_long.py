@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from tidegate.errors import DamageError
 from tidegate.features.entity import EntityState
 from tidegate.features.plan import Aggregate, Call, EntityPlan, Frame
 
@@ -199,12 +200,51 @@ def test_memory_is_bounded_by_the_windows_not_by_uptime() -> None:
 
 
 def test_all_is_freed_once_no_window_reaches_it() -> None:
-    stream = wandering(2000, keys=50, late=0.02, seed=9)
+    stream = wandering(20_000, keys=2, late=0.02, seed=9)
     state = EntityState(stream.plan, key=SECRET)
     taken(stream, state)
-    assert state.keys > 0
+    full = state.bytes
     state.expire(max(stream.newest) + 10 * HOUR)
     assert (state.keys, state.rows) == (0, 0)
+    assert state.bytes < full / 2
+
+
+def test_what_is_stored_takes_the_memory_that_is_promised() -> None:
+    """At most 32 bytes an event and 8 for each value column, 400 for a key with 8 features."""
+    asked = [Call(Aggregate.COUNT, None, BIGINT, f) for f in (0, 1)]
+    asked += [Call(a, 0, DOUBLE, f) for a in (Aggregate.SUM, Aggregate.MAX) for f in (0, 1)]
+    asked += [Call(Aggregate.AVG, 0, DOUBLE, 1), Call(Aggregate.STDDEV_SAMP, 0, DOUBLE, 0)]
+    frames = (Frame(False, HOUR, 0), Frame(False, 1000 * HOUR, 0))
+    kept = EntityPlan(
+        ("card",), (BIGINT,), ("amount",), (DOUBLE,), (), frames, tuple(asked), 0, look_back=0
+    )
+    state, random, times = EntityState(kept, key=SECRET), np.random.default_rng(1), np.arange(10**6)
+    cards = np.concatenate([random.permutation(10**5), random.integers(0, 10**5, 900_000)])
+    batch = pa.record_batch({"card": pa.array(cards), "amount": pa.array(random.random(10**6))})
+    state.update(batch[: 10**5], times=times[: 10**5], newest=times[: 10**5])
+    first = state.bytes
+    assert state.bytes_per_key <= 400
+    assert first / state.keys <= 400 + 40
+    state.update(batch[10**5 :], times=times[10**5 :], newest=times[10**5 :])
+    assert state.rows == 10**6
+    assert (state.bytes - 400 * state.keys) / state.rows <= 40
+
+
+def test_a_snapshot_of_something_else_is_refused() -> None:
+    stream = wandering(500, keys=5, late=0, seed=6)
+    state = EntityState(stream.plan, key=SECRET)
+    taken(stream, state)
+    kept = b"".join(state.snapshot())
+    other = plan(*EVERYTHING[:3], frames=FRAMES)
+    for wrong, key, given, said in (
+        (stream.plan, bytes(16), kept, "the key of a snapshot"),
+        (other, SECRET, kept, "the plan of a snapshot"),
+        (stream.plan, SECRET, b"x" * 8 + kept[8:], "the kind of a snapshot"),
+        (stream.plan, SECRET, kept[:-8], "ends too early"),
+        (stream.plan, SECRET, kept + bytes(8), "8 bytes too many"),
+    ):
+        with pytest.raises(DamageError, match=said):
+            EntityState.restore(wrong, [given], key=key)
 
 
 def test_arrays_that_are_read_only_are_taken(long: Stream) -> None:

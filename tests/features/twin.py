@@ -155,8 +155,9 @@ def variance(values: Sequence[Any], given: ColumnType, sample: int) -> float | N
     reals = [v / 10**given.scale for v in values]
     if any(not math.isfinite(v) for v in reals):
         return math.nan
-    mean = sum(map(Fraction, reals)) / len(reals)
-    return nearest(sum((Fraction(v) - mean) ** 2 for v in reals) / (len(reals) - sample))
+    mean = exact_sum(reals) / len(reals)
+    squares = exact_sum([(Fraction(v) - mean) ** 2 for v in reals])
+    return nearest(squares / (len(reals) - sample))
 
 
 def _root(value: float | None) -> float | None:

@@ -31,6 +31,8 @@ from tidegate.features.kernels import (
     packed_words,
     place,
     rebuild_table,
+    relocate,
+    settle,
     spell,
     sweep,
     unpack,
@@ -48,10 +50,13 @@ from tidegate.features.layout import (
     lay_out,
 )
 from tidegate.features.memory import (
+    CLASSES,
     DIRECTORY,
+    FREE,
     HEAP,
     HEAP_MAX,
     HEAP_TOP,
+    HEAP_USED,
     KEYS,
     NEED,
     RECORDS,
@@ -76,6 +81,8 @@ _PASS = 1 << 16  # rows taken at once: what a pass works on stays near the proce
 _ALONE = 2048  # rows that are not worth waking other threads for
 _BITS = 6
 _HEAP_WORDS = 512
+_SPARSE_WORDS = 4096  # less is not worth moving
+_OFTEN = 1024  # rows between looks at how sparse shards are
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
 
 
@@ -112,6 +119,22 @@ class _Shard:
         else:
             self.records.grow(len(self.records.words) + 16 * self.record)
         self.look()
+
+    @property
+    def sparse(self) -> bool:
+        """Whether much of the heap lies in blocks that are free."""
+        top = int(self.facts[HEAP_TOP])
+        return top > _SPARSE_WORDS and 2 * top > 3 * int(self.facts[HEAP_USED])
+
+    def compact(self, layout: Layout) -> None:
+        """Move what is held to a heap without gaps; results given before must have been read."""
+        facts, old = self.facts, self.heap
+        settle(facts)
+        self.heap = Segment(int(facts[HEAP_USED]) + _HEAP_WORDS)
+        facts[HEAP_TOP], facts[HEAP_USED] = 1, 0
+        facts[FREE : FREE + CLASSES] = 0
+        self.look()
+        relocate(facts, layout.program, old.address)
 
     def fill(self, keys: int, data: Words, *, layout: Layout) -> None:
         """Take in what a snapshot has of this shard, which is empty."""
@@ -154,6 +177,7 @@ class EntityState:
         self._writer = _Writer(self._layout)
         self._job: SnapshotJob | None = None
         self._lock = Lock()
+        self._since = 0
 
     @property
     def keys(self) -> int:
@@ -211,7 +235,23 @@ class EntityState:
                 _SHARDS,
                 wide=n > _ALONE,
             )
-            return self._writer.write(out, status, batch, self._directory, self._run)
+            results = self._writer.write(out, status, batch, self._directory, self._run)
+            self._compact(n)
+            return results
+
+    def _compact(self, n: int) -> None:
+        """Now and then, compact the shards that are sparse; one at a time where events are few."""
+        self._since += n
+        if self._since < _OFTEN:
+            return
+        self._since = 0
+        sparse = [s for s in self._shards if s.sparse][: None if n > _ALONE else 1]
+
+        def compact(first: int, last: int) -> None:
+            for shard in sparse[first:last]:
+                shard.compact(self._layout)
+
+        self._run(compact, len(sparse), wide=len(sparse) > 1)
 
     def _outputs(self, n: int) -> tuple[Words, npt.NDArray[np.uint8]]:
         size = len(self.plan.calls) * n
@@ -258,6 +298,8 @@ class EntityState:
                 _SHARDS,
                 wide=self.keys > _ALONE,
             )
+            self._since = _OFTEN
+            self._compact(_ALONE + 1)
 
     def begin_snapshot(self) -> SnapshotJob:
         """A snapshot of the state as it is now, to be copied while updates go on.

@@ -86,7 +86,8 @@ def first_from(rows: Rows, time: int, low: int, high: int) -> int:
 
 
 @inline
-def _capacity(words: int, width: int) -> int:
+def capacity_of(words: int, width: int) -> int:
+    """How many rows fit a block that is allocated for so many words."""
     return min(class_size(class_of(words)) // width, CHUNK)
 
 
@@ -137,7 +138,7 @@ def _resize(shard: Words, records: Words, r: int, width: int, rows: int) -> None
         heap[block + k] = heap[start + k]
     if records[r + CAPACITY] > 0:
         release(shard, old, records[r + CAPACITY] * width)
-    records[r + BLOCK], records[r + CAPACITY] = block, _capacity(rows * width, width)
+    records[r + BLOCK], records[r + CAPACITY] = block, capacity_of(rows * width, width)
     records[r + ORIGIN] = records[r + BASE]
 
 
