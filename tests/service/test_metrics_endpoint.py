@@ -1,10 +1,17 @@
 """`/metrics`, `/healthz` and `/readyz`."""
 
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+import payments
+from tidegate.pipeline import Pipeline
+from tidegate.records import Records
+from tidegate.service.metrics.collector import ServiceCollector
+from tidegate.service.state import State
 
 from .process import ServerProcess, event
 
@@ -88,3 +95,18 @@ def test_a_server_that_works_is_healthy_and_ready(client: httpx.Client) -> None:
     ready = client.get("/readyz").json()
     assert ready["ready"] is True
     assert ready["backlog"] >= 0
+
+
+def test_what_features_remember_is_shown_by_entity(tmp_path: Path) -> None:
+    with Pipeline(payments.write(tmp_path / "shop")) as pipeline:
+        records = Records.of(payments.encoded(payments.payments(200)))
+        pipeline.door.submit(records, source="test")
+        assert pipeline.drain(timeout_seconds=30)
+        state = State.of(pipeline)
+        samples = [s for m in ServiceCollector(state).collect() for s in m.samples]
+        held = {(s.name, s.labels.get("entity")): s.value for s in samples}
+        state.close()
+    assert held["tidegate_feature_keys", "card"] == 6  # five cards, and none
+    assert held["tidegate_feature_keys", "shop"] == 4
+    assert 100 < held["tidegate_feature_rows", "card"] <= 200
+    assert held["tidegate_feature_bytes", "shop"] > 0
