@@ -343,7 +343,8 @@ class EntityState:
 
     def _packed(self, s: int) -> tuple[int, Words]:
         facts, program = self._directory[s], self._layout.program
-        words = np.empty(packed_words(facts, program), dtype=np.int64)
+        size = packed_words(facts, program)
+        words = Segment(size + 1).words[:size]  # large pages are quicker to fill
         pack(facts, program, words, 0)
         return int(facts[KEYS]), words
 
