@@ -21,7 +21,7 @@ from payments import (
     table,
     write,
 )
-from shops import copy_while_running, until
+from shops import copy_while_running, snapshot, until
 from tidegate import pipeline as wiring
 from tidegate.ingest import taking
 from tidegate.pipeline import Pipeline
@@ -79,6 +79,7 @@ def test_a_snapshot_is_taken_while_the_engine_goes_on(tmp_path: Path) -> None:
         for first in range(0, 2_000, 100):
             send(pipeline, first, first + 100)
             time.sleep(0.02)
+        snapshot(pipeline)  # and no further one, since nothing more is decided
         until(lambda: len(pipeline.snapshots.offsets()) == 2)
         (newest, older) = pipeline.snapshots.load(offset_max=2**62)
         assert newest.is_whole()

@@ -193,3 +193,13 @@ def test_another_process_reads_while_this_one_writes(tmp_path: Path) -> None:
     out, _ = reader.communicate(timeout=60)
     assert reader.returncode == 0
     assert "n: int64" in out
+
+
+@pytest.mark.parametrize(
+    "join", ["JOIN decisions USING (log_offset)", "NATURAL JOIN (SELECT log_offset FROM decisions)"]
+)
+def test_tables_are_joined_by_the_columns_that_they_share(tmp_path: Path, join: str) -> None:
+    warehouse = opened(tmp_path)
+    warehouse.write([outcome(0, 20)])
+    found = query(tmp_path, f"SELECT count(*) AS n FROM events {join}").arrow().to_pylist()
+    assert found == [{"n": len(expected(0, 20)["decisions"])}]

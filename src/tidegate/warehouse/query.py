@@ -179,7 +179,11 @@ def _refuse_all_but_select(sql: str) -> None:
 
 
 def _named(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-    return {name.lower() for name in connection.get_table_names(sql)}
+    """The tables that a statement names, in lower case; none where that cannot be told."""
+    try:
+        return {name.lower() for name in connection.get_table_names(sql)}
+    except duckdb.BinderException:
+        return set()  # to join by USING, the columns would have to be known already
 
 
 def _snapshots(root: Path, names: set[str]) -> dict[str, _Snapshot]:
