@@ -10,6 +10,7 @@ import contextlib
 import mmap
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ _HUGE = 4 << 20
 _COMPILED = ("aggregates", "columns", "history", "kernels", "layout", "memory")
 
 _waiting: list[tuple[Any, Any]] = []
+_compiling = Lock()
 
 # What a shard knows of itself: one row of the directory that kernels are given.
 (
@@ -80,13 +82,16 @@ def _stamp() -> tuple[tuple[str, int, int], ...]:
 
 
 def compile_kernels() -> None:
-    """Compile all kernels of this package imported so far, or load them from the cache on disk."""
-    while _waiting:
-        compiled, signature = _waiting[-1]
-        if not compiled.signatures:
+    """Compile all kernels of this package imported so far, or load them from the cache on disk.
+
+    Takes a minute the first time and a second after that; several threads may call it.
+    """
+    with _compiling:
+        while _waiting:
+            compiled, signature = _waiting[-1]
             compiled.compile(signature)
             compiled.disable_compile()
-        _waiting.pop()
+            _waiting.pop()
 
 
 class Segment:
