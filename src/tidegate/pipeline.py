@@ -373,7 +373,7 @@ class Pipeline:
         while; one that keeps up never does, and nobody is acknowledged any later for it.
         """
         if 0 < self.backlog < GATHERED_RECORDS:
-            self._stopping.wait(min(10 * spent_seconds, GATHER_SECONDS_MAX))
+            self._stopping.wait(min(20 * spent_seconds, GATHER_SECONDS_MAX))
 
     def _fitting(self, outcome: Outcome) -> Outcome:
         """The outcome for the tables there are: a window query that was removed has none."""

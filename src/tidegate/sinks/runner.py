@@ -17,7 +17,7 @@ from tidegate.sinks.ledger import Ledger
 _REST_SECONDS_MAX = 60.0
 _HOLD_SECONDS = 0.02
 _HOLD_SECONDS_MAX = 5.0
-_HOLD_FACTOR = 19.0  # a sink that holds back takes a twentieth of a processor
+_HOLD_FACTOR = 49.0  # a sink that holds back takes a fiftieth of a processor
 
 
 class Bell(Protocol):
@@ -36,7 +36,7 @@ class Bell(Protocol):
 class SinkRunner:
     """A sink at work in a thread of its own: `start` it, `wake` it, `stop` it.
 
-    While `busy` says that there is more urgent work, the sink holds back: it takes a twentieth of a
+    While `busy` says that there is more urgent work, the sink holds back: it takes a fiftieth of a
     processor. The thread is a daemon and every outside call has a time limit, so neither `stop` nor
     the end of the process waits for an outside that hangs. What was not delivered is after the next
     start. The sink is closed when the thread ends.
