@@ -31,7 +31,6 @@ _log = structlog.get_logger()
 
 _MOMENT_SECONDS = 0.1
 _ROOM_SECONDS = 1.0
-_QUICK_SECONDS = 0.005  # of a commit that a caller may wait for in its own thread
 _AHEAD_MAX = 4  # groups decoded and waiting for the commit before theirs to end
 _AHEAD_BYTES_MIN = 64 << 10  # smaller ones are not worth another thread
 
@@ -100,12 +99,6 @@ class Tail:
             self._lock.notify_all()
         return taken
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the tail is not full."""
-        with self._lock:
-            return self._has_room()
-
     def wait_for_room(self, *, timeout_seconds: float) -> bool:
         """Wait until the tail is no longer full; False when the time runs out."""
         with self._lock:
@@ -151,8 +144,6 @@ class Door:
         self.next_offset = log.next_offset  # after what this process appended last
         self._committed_at = -_MOMENT_SECONDS
         self._ahead: deque[_Taken | None] = deque()  # decoded, not yet committed; None ends it
-        self._is_taking = False  # the first thread is at work
-        self._commit_seconds = 0.0  # how long the last commit took
         self._is_committing = False  # the second thread has, or is about to have, something to do
         self._threads = (
             threading.Thread(target=self._decode_all, name="door", daemon=True),
@@ -193,22 +184,6 @@ class Door:
             self._records += len(records)
             self._changed.notify()
 
-    def take_here(self, records: Records, *, source: str) -> Receipt | None:
-        """Take a few records in the thread of the caller; None if they are to be queued instead.
-
-        They are where others wait, where the engine is behind, or where the last commit took long,
-        since the caller stands still until these are durable. It saves handing them to another
-        thread and back, which takes longer than the commit where many threads want to run.
-        Raises: as `submit`.
-        """
-        with self._changed:
-            is_idle = not (self._closing or self._waiting or self._is_taking or self._is_committing)
-        if not is_idle or self._commit_seconds > _QUICK_SECONDS or not self._tail.has_room:
-            return None
-        work = self.decode(records, source=source)
-        (offset,) = self.commit([work])
-        return Receipt(offset, len(records), work.decoded.dead if work.decoded else ())
-
     def submit(self, records: Records, *, source: str) -> Receipt:
         """Queue records and wait until they are durable.
 
@@ -240,9 +215,7 @@ class Door:
         entries = [
             w.prepared or Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work
         ]
-        begun = time.monotonic()
         offsets = self._log.append_many(entries)
-        self._commit_seconds = time.monotonic() - begun
         placed = [
             replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
             for w, offset in zip(work, offsets, strict=True)
@@ -272,7 +245,6 @@ class Door:
         While the second thread commits, a little waits to become more.
         """
         with self._changed:
-            self._is_taking = False
             while not self._closing and (
                 not self._waiting or (self._is_committing and self._bytes < _AHEAD_BYTES_MIN)
             ):
@@ -280,7 +252,6 @@ class Door:
             batch = list(self._waiting)
             self._waiting.clear()
             self._bytes = self._records = 0
-            self._is_taking = bool(batch)
             return batch or None
 
     def _decoded(self, group: Sequence[Submission]) -> Work | TidegateError:

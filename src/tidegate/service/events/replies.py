@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from tidegate.door import Door, Receipt
-from tidegate.errors import TidegateError
+from tidegate.errors import OverloadedError, TidegateError
 from tidegate.events.decode import DeadRecord
 from tidegate.records import Records
 from tidegate.service.errors import Refusal
@@ -66,12 +66,8 @@ class Replies:
         records, waiting = Records.of(self._singles), self._waiting
         self._singles, self._waiting, self._bytes = [], [], 0
         try:
-            receipt = self._door.take_here(records, source=self._source)
-            if receipt is None:
-                self._hand_over(records, waiting)
-            else:
-                _settle([(waiting, receipt)])
-        except TidegateError as error:
+            self._hand_over(records, waiting)
+        except OverloadedError as error:
             _settle([(waiting, error)])
 
     def _hand_over(self, records: Records, waiting: list[_Waiting]) -> None:
