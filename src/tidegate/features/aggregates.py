@@ -162,11 +162,13 @@ def _evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> 
 
 
 # Sum of doubles: count, a double-double (Dekker), the bits that even that had to drop, and the
-# values that are no number: NaN counted, infinities as two counts of 32 bits. Law: the error is
-# below 2^-100 of the largest sum since the frame was last computed anew, and the frame is computed
-# anew when what was dropped could show.
+# values apart from it, in counts of 32 bits: huge ones and NaN, then infinities of either sign.
+# Law: the error is below 2^-100 of the largest sum since the frame was last computed anew, and the
+# frame is computed anew when what was dropped could show. While there are huge values, whose sum
+# might overflow on the way, the rows are looked through, scaled down.
 
-_TINY = 2.0**-60  # sums are kept this much smaller, so that no sum of doubles overflows inside
+_HUGE = 2.0**960
+_TINY = 2.0**-60
 _LARGE = 2.0**60
 
 
@@ -188,9 +190,11 @@ def _plus(acc: Words, b: int, x: float, loss: int) -> None:
 
 
 @inline
-def _no_number(acc: Words, b: int, x: float, step: int) -> None:
+def _apart(acc: Words, b: int, x: float, step: int) -> None:
     if math.isnan(x):
         acc[b] += step
+    elif math.isfinite(x):
+        acc[b] += step << 32
     elif x > 0.0:
         acc[b + 1] += step << 32
     else:
@@ -202,10 +206,10 @@ def _add_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> Non
     if passes(heap, row, op):
         x = real(heap[row + op.value])
         acc[b] += 1
-        if math.isfinite(x):
-            _plus(acc, b + 1, x * _TINY, b + 3)
+        if abs(x) <= _HUGE:
+            _plus(acc, b + 1, x, b + 3)
         else:
-            _no_number(acc, b + 4, x, 1)
+            _apart(acc, b + 4, x, 1)
 
 
 @inline
@@ -213,10 +217,10 @@ def _evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> N
     if passes(heap, row, op):
         x = real(heap[row + op.value])
         acc[b] -= 1
-        if math.isfinite(x):
-            _plus(acc, b + 1, -x * _TINY, b + 3)
+        if abs(x) <= _HUGE:
+            _plus(acc, b + 1, -x, b + 3)
         else:
-            _no_number(acc, b + 4, x, -1)
+            _apart(acc, b + 4, x, -1)
         if acc[b] == 0:
             for k in range(1, 6):
                 acc[b + k] = 0
@@ -228,14 +232,32 @@ def _worn_double(acc: Words, b: int) -> bool:
 
 
 @inline
-def _sum(acc: Words, b: int) -> float:
-    nans, infinite = acc[b + 4], acc[b + 5]
+def _sum(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> tuple[float, float]:
+    """The sum, and by what it is still to be multiplied."""
+    nans, infinite = acc[b + 4] & 0xFFFFFFFF, acc[b + 5]
     if nans == 0 and infinite == 0:
-        return float((real(acc[b + 1]) + real(acc[b + 2])) * _LARGE)
+        if acc[b + 4] != 0:
+            return _huge_sum(rows, op, s, e), _LARGE
+        return float(real(acc[b + 1]) + real(acc[b + 2])), 1.0
     positive, negative = infinite >> 32, infinite & 0xFFFFFFFF
     if nans > 0 or (positive > 0 and negative > 0):
-        return math.nan
-    return math.inf if positive > 0 else -math.inf
+        return math.nan, 1.0
+    return (math.inf if positive > 0 else -math.inf), 1.0
+
+
+@inline
+def _huge_sum(rows: Rows, op: Operation, s: int, e: int) -> float:
+    """The sum of finite values, the largest of doubles among them, scaled down."""
+    high, low = 0.0, 0.0
+    for p in range(s, e):
+        row = at(rows, p)
+        if passes(rows.heap, row, op):
+            x = real(rows.heap[row + op.value]) * _TINY
+            total = high + x
+            v = total - high
+            low += (high - (total - v)) + (x - v)
+            high = total
+    return high + low
 
 
 # Variance: count, a pivot K (the first value since the frame was empty), the sums of x - K and of
@@ -801,14 +823,11 @@ def read_double(
         return acc[b], VALUE
     if acc[b] == 0:
         return 0, NULL
-    total = _sum(acc, b)
+    total, left = _sum(acc, b, rows, op, s, e)
     if read == R_DOUBLE_SUM:
-        return bits(total), VALUE
-    if math.isinf(total) and acc[b + 4] == 0 and acc[b + 5] == 0:
-        # The sum is beyond doubles, the mean is not.
-        total = (real(acc[b + 1]) + real(acc[b + 2])) / float(acc[b])
-        return bits(total * _LARGE), VALUE
-    return bits(total / float(acc[b])), VALUE
+        return bits(total * left), VALUE
+    # The sum may be beyond doubles where the mean is not.
+    return bits(total / float(acc[b]) * left), VALUE
 
 
 @inline

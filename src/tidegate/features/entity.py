@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from threading import Lock
 from typing import Any, TypeAlias, cast
 
@@ -77,11 +78,12 @@ from tidegate.sql.expression import Evaluated
 Secret: TypeAlias = bytes  # in a class that has a property of that name
 
 _SHARDS = 32
-_PASS = 1 << 16  # rows taken at once: what a pass works on stays near the processor
+_PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once in a pass
 _ALONE = 2048  # rows that are not worth waking other threads for
 _BITS = 6
 _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
+_TASKS = 2  # pieces of a pass for each thread: as few as still even out
 _OFTEN = 1024  # rows between looks at how sparse shards are
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
 
@@ -155,6 +157,12 @@ class _Shard:
         return 8 * (words + int(self.facts[RECORDS_USED]) * self.record)
 
 
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that all states share: work on one fills the pauses of another."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="features")
+
+
 class EntityState:
     """All that the calls of one entity need to know of the past; a batch goes in, results come out.
 
@@ -172,7 +180,7 @@ class EntityState:
         self._directory = np.zeros((_SHARDS, DIRECTORY), dtype=np.int64)
         self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = _pool(threads) if threads > 1 else None
         self._reader = _Reader(self._layout)
         self._writer = _Writer(self._layout)
         self._job: SnapshotJob | None = None
@@ -227,14 +235,15 @@ class EntityState:
             return self._writer.empty()
         batch = self._reader.read(events, times, newest, self._run)
         out, status = self._outputs(n)
+
+        def take(first: int, last: int) -> None:
+            self._reader.load(batch, first, last)
+            self._advance(first, last, batch, out, status)
+
         with self._lock:
             if self._job is not None:
                 self._copy_pending(batch.bounds)
-            self._run(
-                lambda first, last: self._advance(first, last, batch, out, status),
-                _SHARDS,
-                wide=n > _ALONE,
-            )
+            self._run(take, _SHARDS, wide=n > _ALONE)
             results = self._writer.write(out, status, batch, self._directory, self._run)
             self._compact(n)
             return results
@@ -389,11 +398,12 @@ class EntityState:
             first = stopped >> 2
             self._shards[first].grow(stopped & 3)
 
-    def _run(self, task: Any, size: int, *, wide: bool, step: int = 1) -> None:
+    def _run(self, task: Any, size: int, *, wide: bool) -> None:
         """Do `task(first, last)` over `size` things, in the pool where that is worth it."""
         if self._pool is None or not wide:
             task(0, size)
             return
+        step = max(1, -(-size // (_TASKS * self._threads)))
         for done in [self._pool.submit(task, k, min(size, k + step)) for k in range(0, size, step)]:
             done.result()
 
@@ -410,14 +420,18 @@ class _Batch:
 
     __slots__ = (
         "bounds",
+        "columns",
         "held",
         "horizons",
         "ids",
         "n",
+        "named",
+        "newest",
         "order",
         "ranks",
         "rows",
         "texts",
+        "times",
         "work",
     )
 
@@ -430,7 +444,7 @@ class _Batch:
         self.ids: Words = np.empty(3 * n, dtype=np.int64)
         self.horizons: Words = np.empty(n + 1, dtype=np.int64)
         self.work: Words = np.empty(7 * n, dtype=np.int64)
-        self.texts: Words = _NOTHING
+        self.texts = self.columns = self.named = self.times = self.newest = _NOTHING
         self.held: list[Any] = []
 
 
@@ -461,38 +475,35 @@ class _Reader:
             self._described(events, self._columns, batch),
         )
         named = np.empty(3 * n, dtype=np.int64)
-        wide, step = n > _ALONE, max(1, -(-n // 16))
         run(
             lambda a, b: name_keys(keys, program, len(self._keys), a, b, named),
             n,
-            wide=wide,
-            step=step,
+            wide=n > _ALONE,
         )
         place(named, _SHARDS, batch.bounds, batch.order, batch.ranks, n)
-        times, newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
-        run(
-            lambda a, b: load(
-                columns,
-                self._shape,
-                times,
-                newest,
-                program,
-                batch.order,
-                named,
-                a,
-                b,
-                batch.rows,
-                batch.horizons,
-                batch.ids,
-            ),
-            n,
-            wide=wide,
-            step=step,
-        )
+        batch.columns, batch.named = columns, named
+        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
         batch.horizons[n] = newest[n - 1] - program[SPAN]
         if self._texts:
             batch.texts = columns.reshape(-1, 5)[self._texts].ravel()
         return batch
+
+    def load(self, batch: _Batch, first: int, last: int) -> None:
+        """Fill in the rows of the shards [first, last)."""
+        load(
+            batch.columns,
+            self._shape,
+            batch.times,
+            batch.newest,
+            self._layout.program,
+            batch.order,
+            batch.named,
+            int(batch.bounds[first]),
+            int(batch.bounds[last]),
+            batch.rows,
+            batch.horizons,
+            batch.ids,
+        )
 
     def names(self, keys: pa.RecordBatch) -> _Batch:
         """The names of keys alone, in their own order."""

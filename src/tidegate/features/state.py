@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -234,10 +236,16 @@ class _Set:
         return _Set([(n, e) for n, e in self._named if e.columns <= known])
 
 
+_TOGETHER = 4096  # events that are worth waking other threads for
+_SIDE_BY_SIDE = 4
+_Found = list[Evaluated]
+
+
 class _Layer:
     """A layer as it runs; `states` has the state of each entity."""
 
     def __init__(self, layer: Layer, *, key: bytes, threads: int) -> None:
+        self._threads = threads
         self._set = _Set([(h.name, h.expression) for h in layer.hidden if h.expression])
         self._numbers = [h for h in layer.hidden if h.expression is None]
         self.states = [(e, EntityState(e.plan, key=key, threads=threads)) for e in layer.entities]
@@ -246,8 +254,13 @@ class _Layer:
     def update(self, table: _Table, *, times: Integers, newest: Integers) -> None:
         """The columns and windows of this layer, into the table."""
         self._prepare(table, self._set)
-        for (entity, state), needs in zip(self.states, self._needs, strict=True):
-            found = state.update(table.batch(needs), times=times, newest=newest)
+        updates = [
+            partial(state.update, table.batch(needs), times=times, newest=newest)
+            for (_, state), needs in zip(self.states, self._needs, strict=True)
+        ]
+        together = self._threads > 1 and len(times) >= _TOGETHER
+        results = _side_by_side(updates) if together else [update() for update in updates]
+        for (entity, _), found in zip(self.states, results, strict=True):
             self._take(table, entity, found)
 
     def peek(self, table: _Table, *, time: int, newest: int) -> None:
@@ -270,6 +283,21 @@ class _Layer:
     def _take(table: _Table, entity: Entity, found: Sequence[Evaluated]) -> None:
         for name, evaluated in zip(entity.outputs, found, strict=True):
             table.put(name, evaluated)
+
+
+@lru_cache
+def _others() -> ThreadPoolExecutor:
+    """Threads in which entities run beside each other; all states share them."""
+    return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="entities")
+
+
+def _side_by_side(updates: Sequence[Callable[[], _Found]]) -> list[_Found]:
+    """What the updates give, one of them made by the caller's own thread."""
+    waiting = [_others().submit(update) for update in updates[1:]]
+    try:
+        return [updates[0](), *(each.result() for each in waiting)]
+    finally:
+        wait(waiting)
 
 
 def _needs(plan: EntityPlan) -> tuple[str, ...]:
