@@ -46,7 +46,7 @@ from tidegate.features.layout import (
     TRUE,
     VARIANCE,
 )
-from tidegate.features.memory import Words, allocate, bits, real, release
+from tidegate.features.memory import HEAP, Words, allocate, bits, prefetch, real, release
 
 NULL, VALUE, OVERFLOW = 0, 1, 2
 
@@ -540,6 +540,13 @@ def _slot(rows: Rows, value: int, slots: int) -> int:
     x = (x ^ (x >> _33)) * _M1
     x = (x ^ (x >> _33)) * (_M2 ^ (np.uint64(rows.program[KEY1]) << np.uint64(1)))
     return int(np.int64((x ^ (x >> _33)) & np.uint64(slots - 1)))
+
+
+@inline
+def foresee_distinct(rows: Rows, table: int, value: int) -> None:
+    """Ask for the memory of a value's pair in a table."""
+    pair = table + 2 + 2 * _slot(rows, value, rows.heap[table])
+    prefetch(rows.shard[HEAP] + 8 * pair)
 
 
 @inline

@@ -19,6 +19,7 @@ from tidegate.events.fingerprints import inline
 from tidegate.features.aggregates import (
     Operation,
     drop_table,
+    foresee_distinct,
     glance_distinct,
     include,
     move_count,
@@ -153,12 +154,18 @@ from tidegate.features.memory import (
     allocate,
     bytes_at,
     kernel,
+    prefetch,
     words_at,
 )
 
 NEVER = -(1 << 62)
 _FREED = NEVER - 1  # the frontier of a record that is no key's
 LAG = 6
+
+# Rows and keys whose memory is asked for together, ahead of its use: enough for the waits to
+# overlap, few enough for all of it to stay near the processor.
+TILE = 32
+_LINE = 64
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
@@ -167,13 +174,15 @@ FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
 class Batch(NamedTuple):
     """A batch of n rows in the order of their shards.
 
-    `rows` has their words, `ids` three words of each (identity, hash), `horizons` the horizon of
-    each and after them the newest, `order` their places in the batch as it was given, by which
-    `texts` describes columns. `out` and `status` take a word and a byte for each call and row.
-    `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator.
+    `rows` has their words and lies at `address`, `ids` has three words of each (identity, hash),
+    `horizons` the horizon of each and after them the newest, `order` their places in the batch as
+    it was given, by which `texts` describes columns. `out` and `status` take a word and a byte for
+    each call and row. `work` is the address of scratch for 7 n words, `copy` scratch for an
+    accumulator.
     """
 
     n: int
+    address: int
     rows: Words
     ids: Words
     horizons: Words
@@ -283,6 +292,7 @@ def _sweep(shard: Words, program: Words, horizon: int, steps: int) -> None:
         if index >= shard[RECORDS_USED]:
             index = 1
         shard[CURSOR] = index
+        prefetch(shard[RECORDS] + 8 * ((index + 8) * width + FRONTIER))
         frontier = records[index * width + FRONTIER]
         if frontier != _FREED and frontier < horizon:
             _forget(shard, program, index * width)
@@ -396,14 +406,19 @@ def _runner(move: Any, read: Any) -> Any:
         batch: Batch,
         run: Run,
     ) -> None:
-        b = op.base
-        first = program[CALLS_AT] + CALL * program[a + A_FIRST]
+        b, n = op.base, batch.n
+        c = program[CALLS_AT] + CALL * program[a + A_FIRST]
         last = program[CALLS_AT] + CALL * program[a + A_LAST]
+        # What is stored could be the program, for all that the compiler knows: read it before.
+        column, what = program[c + C_OUT] * n, program[c + C_READ]
+        limit, scale = program[c + C_LIMIT], program[c + C_SCALE]
         for x in range(run.size):
-            move(acc, b, rows, op, s, e, run.starts[x], run.ends[x])
-            s, e = run.starts[x], run.ends[x]
-            for c in range(first, last, CALL):
-                to = program[c + C_OUT] * batch.n + run.of[x]
+            k, s2, e2 = run.of[x], run.starts[x], run.ends[x]
+            move(acc, b, rows, op, s, e, s2, e2)
+            s, e = s2, e2
+            word, state = read(acc, b, rows, op, s, e, what, limit, scale)
+            batch.out[column + k], batch.status[column + k] = word, state
+            for d in range(c + CALL, last, CALL):
                 word, state = read(
                     acc,
                     b,
@@ -411,10 +426,11 @@ def _runner(move: Any, read: Any) -> Any:
                     op,
                     s,
                     e,
-                    program[c + C_READ],
-                    program[c + C_LIMIT],
-                    program[c + C_SCALE],
+                    program[d + C_READ],
+                    program[d + C_LIMIT],
+                    program[d + C_SCALE],
                 )
+                to = program[d + C_OUT] * n + k
                 batch.out[to], batch.status[to] = word, state
 
     return go
@@ -737,7 +753,87 @@ def _hash(program: Words, id0: int, id1: int) -> int:
 
 
 @inline
-def _group(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
+def _foresee_keys(
+    directory: int, shards: int, program: Words, batch: Batch, lo: int, hi: int
+) -> None:
+    """Ask for the memory in which the keys of rows [lo, hi), of any shards, will be found."""
+    for k in range(lo, hi):
+        hashed = batch.ids[3 * k + 2]
+        shard = words_at(directory + 8 * DIRECTORY * (hashed & (shards - 1)))
+        prefetch(shard[TABLE] + 8 * _home(hashed, shard[TABLE_BITS]))
+        prefetch(batch.address + 8 * k * program[WIDTH])
+    for k in range(lo, hi):
+        hashed = batch.ids[3 * k + 2]
+        shard = words_at(directory + 8 * DIRECTORY * (hashed & (shards - 1)))
+        table, bits = words_at(shard[TABLE]), shard[TABLE_BITS]
+        slot = _home(hashed, bits)
+        while table[slot] != 0 and (table[slot] ^ hashed) >> 32 != 0:
+            slot = (slot + 1) & ((1 << bits) - 1)
+        if table[slot] != 0:
+            record = shard[RECORDS] + 8 * (table[slot] & 0xFFFFFFFF) * program[RECORD]
+            prefetch(record)
+            prefetch(record + 8 * RUN)
+
+
+@inline
+def _foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None:
+    """Ask for the records of the next groups of a shard."""
+    work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
+    for g in range(first, min(first + TILE, shard[GROUPS])):
+        record = shard[RECORDS] + 8 * work[g]
+        for line in range(_LINE, 8 * program[RECORD], _LINE):
+            prefetch(record + line)
+
+
+@inline
+def _foresee_rows(shard: Words, program: Words, batch: Batch, lo: int) -> None:
+    """Ask for the rows that the frames of the next groups begin with, and for those behind."""
+    work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
+    records, heap = words_at(shard[RECORDS]), shard[HEAP]
+    for g in range(first, min(first + TILE, shard[GROUPS])):
+        r = work[g]
+        if records[r + COUNT] > 0:
+            rows = rows_of(shard, program, records, r)
+            base, count = records[r + BASE], records[r + COUNT]
+            end = heap + 8 * (at(rows, base + count - 1) + 2 * rows.width)
+            if rows.chunked == 0 and 8 * count * rows.width <= 16 * _LINE:
+                for line in range(heap + 8 * at(rows, base), end, _LINE):
+                    prefetch(line)
+            else:
+                for frame in range(program[FRAMES]):
+                    s = records[r + HEADER + 2 * frame]
+                    if s < base + count:
+                        prefetch(heap + 8 * at(rows, s))
+                        prefetch(heap + 8 * at(rows, s) + _LINE)
+            prefetch(end - 1)
+            for d in range(program[DISTINCTS]):
+                table = records[r + program[program[DISTINCTS_AT] + d] + 1]
+                if table != 0:
+                    prefetch(heap + 8 * table)
+
+
+@inline
+def _foresee_tables(shard: Words, program: Words, batch: Batch, lo: int) -> None:
+    """Ask for what the next groups' first rows, and those that leave for them, find in tables."""
+    work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
+    firsts = words_at(batch.work + 8 * (batch.n + lo))
+    records, count = words_at(shard[RECORDS]), program[DISTINCTS]
+    for g in range(first, min(first + TILE, shard[GROUPS])):
+        r = work[g]
+        for d in range(count):
+            c = program[DISTINCTS_AT]
+            table = records[r + program[c + d] + 1]
+            if table != 0:
+                rows, word = rows_of(shard, program, records, r), program[c + count + 2 * d]
+                s = records[r + HEADER + 2 * program[c + count + 2 * d + 1]]
+                foresee_distinct(rows, table, batch.rows[firsts[g] * rows.width + word])
+                foresee_distinct(rows, table, rows.heap[at(rows, s) + word])
+
+
+@inline
+def _group(
+    shard: Words, program: Words, batch: Batch, directory: int, shards: int, lo: int, hi: int
+) -> int:
     """Chain the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
 
     Scratch: next row of the same key, then for each group its first and last row and its record.
@@ -745,7 +841,10 @@ def _group(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     width, records = program[RECORD], words_at(shard[RECORDS])
     work, n = words_at(batch.work), batch.n
     while shard[DONE_ROWS] < hi - lo:
-        k = lo + shard[DONE_ROWS]
+        done = shard[DONE_ROWS]
+        k = lo + done
+        if done % TILE == 0 and done > 0:
+            _foresee_keys(directory, shards, program, batch, k, min(k + TILE, hi))
         id0, id1, hashed = batch.ids[3 * k], batch.ids[3 * k + 1], batch.ids[3 * k + 2]
         r, slot = _find(shard, width, id0, id1, hashed)
         if r < 0:
@@ -841,16 +940,16 @@ def _key(shard: Words, program: Words, r: int, batch: Batch, run: Run) -> None:
 
 @inline
 def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
-    """Take the rows [lo, hi) through one shard; says why it stopped."""
-    if shard[DONE_ROWS] == 0:
-        free_deferred(shard)
-    stopped = _group(shard, program, batch, lo, hi)
-    if stopped != FINISHED:
-        return stopped
+    """Take the rows [lo, hi), which are grouped, through one shard; says why it stopped."""
     records, work, n = words_at(shard[RECORDS]), words_at(batch.work), batch.n
     starts, ends = words_at(batch.work + 8 * (5 * n + lo)), words_at(batch.work + 8 * (6 * n + lo))
     while shard[DONE_GROUPS] < shard[GROUPS]:
-        g = lo + shard[DONE_GROUPS]
+        done = shard[DONE_GROUPS]
+        if done % TILE == 0 and done > 0:
+            _foresee_records(shard, program, batch, lo)
+            _foresee_rows(shard, program, batch, lo)
+            _foresee_tables(shard, program, batch, lo)
+        g = lo + done
         r, k, m = work[3 * n + g], work[n + g], 0
         while k >= 0:
             work[4 * n + lo + m] = k
@@ -867,6 +966,37 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     _sweep(shard, program, batch.horizons[n], 2 * (hi - lo))
     shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
     return FINISHED
+
+
+@inline
+def _span(
+    directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
+) -> int:
+    """Take the rows of the shards [first, last), that together are few or one; as `advance`."""
+    lo, end, why = bounds[first], last, FINISHED
+    _foresee_keys(directory, shards, program, batch, lo, min(lo + TILE, bounds[last]))
+    for s in range(first, last):
+        shard = words_at(directory + 8 * DIRECTORY * s)
+        if shard[DONE_ROWS] == 0 and bounds[s] < bounds[s + 1]:
+            free_deferred(shard)
+        why = _group(shard, program, batch, directory, shards, bounds[s], bounds[s + 1])
+        if why != FINISHED:
+            end = s
+            break
+    for s in range(first, end):
+        _foresee_records(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    for s in range(first, end):
+        _foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    if program[DISTINCTS] > 0:
+        for s in range(first, end):
+            _foresee_tables(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    for s in range(first, end):
+        shard, stopped = words_at(directory + 8 * DIRECTORY * s), FINISHED
+        if bounds[s] < bounds[s + 1]:
+            stopped = _shard(shard, program, batch, bounds[s], bounds[s + 1])
+        if stopped != FINISHED:
+            return int(4 * s + stopped)
+    return -1 if why == FINISHED else int(4 * end + why)
 
 
 # What Python calls.
@@ -996,6 +1126,7 @@ def advance(
     scratch = np.empty(8, dtype=np.int64)
     batch = Batch(
         n,
+        rows.ctypes.data,
         words_at(rows.ctypes.data),
         words_at(ids.ctypes.data),
         words_at(horizons.ctypes.data),
@@ -1007,11 +1138,16 @@ def advance(
         words_at(scratch.ctypes.data),
     )
     laid = words_at(program.ctypes.data)
-    for s in range(first, last):
-        if bounds[s] < bounds[s + 1]:
-            stopped = _shard(_facts(directory, s), laid, batch, bounds[s], bounds[s + 1])
-            if stopped != FINISHED:
-                return 4 * s + stopped
+    table, s = directory.ctypes.data, first
+    while s < last:
+        # Shards that have few rows each go together, so that the waits for their memory overlap.
+        end = s + 1
+        while end < last and bounds[end + 1] - bounds[s] <= TILE:
+            end += 1
+        stopped = _span(table, len(directory), s, end, bounds, laid, batch)
+        if stopped >= 0:
+            return stopped
+        s = end
     scratch[0] = 0  # what is not used any more may be freed
     return -1
 
@@ -1136,6 +1272,7 @@ def gaze(
     nothing, laid = words_at(0), words_at(program.ctypes.data)
     batch = Batch(
         n,
+        0,
         nothing,
         nothing,
         nothing,

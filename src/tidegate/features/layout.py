@@ -283,6 +283,8 @@ def _program(
             lags += [_read(plan, call), number, call.offset, words[form] if form else 0, *null]
     texts = [word for (_, form), word in words.items() if form == TEXT]
     distincts = [a.base for held in frames for a in held if a.kind == DISTINCT]
+    # Then for each of them the word of a row and the frame, by which its table is foreseen.
+    read = [(a.word, f) for f, held in enumerate(frames) for a in held if a.kind == DISTINCT]
     at = [HEAD]
     for part in (framed, described, calls, lags, texts):
         at.append(at[-1] + len(part))
@@ -297,4 +299,5 @@ def _program(
     head[DISTINCTS] = len(distincts)
     head[KEY0], head[KEY1] = key
     head[HASHED_KEYS] = int(len(plan.keys) != 1 or _textual(plan.key_types[0]))
-    return np.array([*head, *framed, *described, *calls, *lags, *texts, *distincts], dtype=np.int64)
+    listed = [*distincts, *(n for pair in read for n in pair)]
+    return np.array([*head, *framed, *described, *calls, *lags, *texts, *listed], dtype=np.int64)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tidegate.events.fingerprints import inline
@@ -157,6 +158,26 @@ def _pointer_to(item: Any) -> Any:
 words_at: Callable[[int], Words] = _pointer_to(types.int64)
 bytes_at: Callable[[int], npt.NDArray[np.uint8]] = _pointer_to(types.uint8)
 bounds_at: Callable[[int], npt.NDArray[np.int32]] = _pointer_to(types.int32)
+
+
+_code: Any = cgutils
+
+
+def _prefetch(typing: Any, address: Any) -> Any:  # noqa: ARG001 - as Numba calls it
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - as Numba calls it
+        pointer = builder.inttoptr(arguments[0], _code.voidptr_t)
+        word = _code.int32_t
+        numbers = [word(1), word(3), word(1)]  # to be written, to be kept, data
+        kind = _code.ir.FunctionType(_code.ir.VoidType(), [pointer.type, word, word, word])
+        function = _code.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, *numbers])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+# Asks for the line of memory at an address, which need not be there, ahead of its use.
+prefetch: Callable[[int], None] = cast(Any, intrinsic(_prefetch))
 
 
 def _cast(to: Any, given: Any) -> Any:
