@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,29 @@ def test_a_snapshot_at_any_point_changes_nothing(stream: Stream, at: int) -> Non
     newest = np.array(stream.newest, dtype=np.int64)[at:]
     after = again.update(batch.slice(at), times=times, newest=newest)
     assert bits(flat([*before, after], stream.plan.calls)) == bits(whole)
+
+
+@settings(max_examples=EXAMPLES)
+@given(streams(), st.integers(0, 60), st.sampled_from([3, 40, 4096]), st.data())
+def test_a_snapshot_is_of_the_moment_when_it_was_begun(
+    stream: Stream, at: int, piece: int, data: st.DataObject
+) -> None:
+    """Whatever changes, is freed or comes anew while it is read, in pieces of so many words."""
+    state = EntityState(stream.plan, key=SECRET)
+    updated(state, Stream(stream.plan, stream.events[:at]))
+    batch, newest = stream.batch(), np.array(stream.newest, dtype=np.int64)
+    times = np.array([row.time for _, row in stream.events], dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidegate.features.entity._PIECE_WORDS", piece)
+        whole = [bytes(b) for b in state.snapshot()]
+        buffers, found = state.begin_snapshot().buffers(), []
+        for i in range(at, len(times)):
+            found += [bytes(b) for b in islice(buffers, data.draw(st.integers(0, 2)))]
+            part = slice(i, i + 1)
+            state.update(batch.slice(i, 1), times=times[part], newest=newest[part])
+            if data.draw(st.booleans()):
+                state.expire(int(newest[i]))
+        assert [*found, *(bytes(b) for b in buffers)] == whole
 
 
 @settings(max_examples=EXAMPLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,71 @@ def test_a_snapshot_is_of_the_moment_when_it_was_begun() -> None:
     state = EntityState(stream.plan, key=SECRET, threads=2)
     taken(begun, state)
     whole = b"".join(state.snapshot())
-    job = state.begin_snapshot()
-    assert job.copy_next()
+    buffers = state.begin_snapshot().buffers()
+    begun_with = [bytes(next(buffers)) for _ in range(3)]
     taken(Stream(stream.plan, more), state)
-    assert b"".join(job.buffers()) == whole
+    assert b"".join([*begun_with, *buffers]) == whole
     assert b"".join(state.snapshot()) != whole
+
+
+def test_an_update_keeps_the_keys_that_it_touches_for_a_snapshot_and_no_others() -> None:
+    count, per_key = 500, 200
+    cards = np.tile(np.arange(count), per_key)
+    times, ones = np.arange(count * per_key), np.ones(count * per_key)
+    batch = pa.record_batch({"card": pa.array(cards), "amount": pa.array(ones)})
+    state = EntityState(sums(start=count * per_key), key=SECRET)
+    state.update(batch, times=times, newest=times)
+    per_row, held, after = state.bytes_per_row, state.bytes, times[:5] + len(times)
+    buffers = state.begin_snapshot().buffers()
+    state.update(batch[:5], times=after, newest=after)
+    assert 5 * per_key * per_row < state.kept_bytes <= 5 * (per_key * per_row + state.bytes_per_key)
+    kept = state.kept_bytes
+    state.update(batch[:5], times=after, newest=after)
+    assert state.kept_bytes == kept
+    state.update(batch[:count], times=times[:count] + len(times), newest=times[:count] + len(times))
+    assert kept < state.kept_bytes <= held
+    assert len(b"".join(buffers)) > count * per_key * per_row
+    assert state.kept_bytes == 0
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_keys_that_are_freed_or_come_anew_change_no_snapshot_underway(
+    renewed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All records are freed and go to other keys, before the snapshot began or while it is read."""
+    monkeypatch.setattr("tidegate.features.entity._PIECE_WORDS", 100)
+    state, count, ones = EntityState(sums(start=1_000), key=SECRET), 2_000, np.ones(2_000)
+
+    def come(first: int) -> None:
+        batch = pa.record_batch(
+            {"card": pa.array(np.arange(first, first + count)), "amount": pa.array(ones)}
+        )
+        times = np.full(count, 10 * first)
+        state.update(batch, times=times, newest=times)
+
+    come(0)
+    if renewed:
+        state.expire(5_000)
+        assert state.keys == 0
+    whole = b"".join(state.snapshot())
+    buffers = state.begin_snapshot().buffers()
+    begun_with = [bytes(next(buffers)) for _ in range(30 * (not renewed))]
+    state.expire(5_000)
+    come(count)
+    assert b"".join([*begun_with, *buffers]) == whole
+
+
+def test_updates_go_on_from_another_thread_while_a_snapshot_is_read() -> None:
+    stream = wandering(20_000, keys=300, late=0.02, seed=10)
+    begun, more = Stream(stream.plan, stream.events[:12_000]), stream.events[12_000:]
+    state, alone = (EntityState(stream.plan, key=SECRET, threads=2) for _ in range(2))
+    taken(begun, state), taken(begun, alone)
+    whole = b"".join(state.snapshot())
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(b"".join, state.begin_snapshot().buffers())
+        found = taken(Stream(stream.plan, more), state, *range(100, 8_000, 100))
+        assert read.result() == whole
+    assert bits(found) == bits(taken(Stream(stream.plan, more), alone))
 
 
 def test_a_snapshot_in_the_middle_changes_no_bit_of_a_long_stream() -> None:

@@ -6,8 +6,9 @@ records of keys, the table that finds them, and a heap of rows, texts and tables
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
 from typing import Any, TypeAlias, cast
@@ -29,7 +30,6 @@ from tidegate.features.kernels import (
     measure,
     name_keys,
     pack,
-    packed_words,
     place,
     rebuild_table,
     relocate,
@@ -47,17 +47,23 @@ from tidegate.features.layout import (
     RUN,
     SPAN,
     TEXT,
+    TEXTS,
     Layout,
     lay_out,
 )
 from tidegate.features.memory import (
     CLASSES,
+    COPIES,
+    COPY_END,
+    COPY_NEXT,
     DIRECTORY,
     FREE,
     HEAP,
     HEAP_MAX,
     HEAP_TOP,
     HEAP_USED,
+    KEPT,
+    KEPT_TOP,
     KEYS,
     NEED,
     RECORDS,
@@ -71,7 +77,7 @@ from tidegate.features.memory import (
     compile_kernels,
 )
 from tidegate.features.plan import EntityPlan
-from tidegate.features.snapshot import SnapshotJob, mark_of, read_parts
+from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
 from tidegate.schema import Kind
 from tidegate.sql.expression import Evaluated
 
@@ -84,6 +90,7 @@ _BITS = 6
 _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
 _TASKS = 2  # pieces of a pass for each thread: as few as still even out
+_PIECE_WORDS = 1 << 19  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
 
@@ -138,17 +145,47 @@ class _Shard:
         self.look()
         relocate(facts, layout.program, old.address)
 
-    def fill(self, keys: int, data: Words, *, layout: Layout) -> None:
+    def begin_copy(self, layout: Layout) -> None:
+        """Have the state as it is now copied by `copy_next`, whatever changes from here on."""
+        facts, used = self.facts, int(self.facts[RECORDS_USED])
+        texts = int(facts[ROWS] * layout.program[TEXTS])
+        self.copies = Segment(used)
+        # Room for all keys to change before they are copied; what is not written costs nothing.
+        self.kept = Segment(1 + used * (self.record + 1) + int(facts[HEAP_TOP]) + texts)
+        facts[COPIES], facts[KEPT], facts[KEPT_TOP] = self.copies.address, self.kept.address, 1
+        facts[COPY_NEXT], facts[COPY_END] = self.record, used * self.record
+
+    @property
+    def kept_words(self) -> int:
+        """Words of the keys that changed before they were copied."""
+        return max(0, int(self.facts[KEPT_TOP]) - 1)
+
+    def copy_next(self, layout: Layout) -> Words | None:
+        """A piece more of the copy, None when that is all."""
+        piece = np.empty(_PIECE_WORDS, dtype=np.int64)
+        size = pack(self.facts, layout.program, piece)
+        if size < 0:
+            piece = Segment(-size).words  # large pages are quicker to fill
+            size = pack(self.facts, layout.program, piece)
+        if size > 0:
+            return piece[:size]
+        self.facts[COPY_NEXT] = self.facts[COPY_END] = self.facts[KEPT_TOP] = 0
+        del self.copies, self.kept
+        return None
+
+    def fill(self, keys: int, parts: Sequence[Part], *, layout: Layout) -> None:
         """Take in what a snapshot has of this shard, which is empty."""
+        words = sum(len(data) for _, data in parts)
         bits = max(_BITS, (2 * keys).bit_length())
         self.table, self.facts[TABLE_BITS] = Segment(1 << bits), bits
         self.records.grow((keys + 1) * self.record)
         # More than can be needed; what is not written costs nothing.
         tables = int(layout.program[DISTINCTS])
-        rows = len(data) // layout.width
-        self.heap.grow(_HEAP_WORDS + 4 * len(data) + 64 * keys + tables * (64 * rows + 1024 * keys))
+        rows = words // layout.width
+        self.heap.grow(_HEAP_WORDS + 4 * words + 64 * keys + tables * (64 * rows + 1024 * keys))
         self.look()
-        unpack(self.facts, layout.program, np.ascontiguousarray(data), 0, keys)
+        for held, data in parts:
+            unpack(self.facts, layout.program, data, 0, held)
 
     @property
     def bytes(self) -> int:
@@ -203,6 +240,11 @@ class EntityState:
         return sum(s.bytes for s in self._shards)
 
     @property
+    def kept_bytes(self) -> int:
+        """Memory of what changed since a snapshot began that does not have it yet."""
+        return 8 * sum(shard.kept_words for shard in self._shards)
+
+    @property
     def bytes_per_row(self) -> int:
         """Memory of a stored row, before what blocks leave free (a fifth on average)."""
         return 8 * self._layout.width
@@ -241,8 +283,6 @@ class EntityState:
             self._advance(first, last, batch, out, status)
 
         with self._lock:
-            if self._job is not None:
-                self._copy_pending(batch.bounds)
             self._run(take, _SHARDS, wide=n > _ALONE)
             results = self._writer.write(out, status, batch, self._directory, self._run)
             self._compact(n)
@@ -300,8 +340,6 @@ class EntityState:
         """
         horizon = newest - int(self._layout.program[SPAN])
         with self._lock:
-            if self._job is not None:
-                self._copy_pending(None)
             self._run(
                 lambda a, b: sweep(self._directory, a, b, self._layout.program, horizon),
                 _SHARDS,
@@ -318,8 +356,13 @@ class EntityState:
         with self._lock:
             if self._job is not None and not self._job.done:
                 raise RuntimeError("a snapshot of these windows is being taken already")
+            for shard in self._shards:
+                shard.begin_copy(self._layout)
             self._job = SnapshotJob(
-                shards=_SHARDS, marks=self._marks, copy=self._packed, lock=self._lock
+                keys=self._directory[:, KEYS].tolist(),
+                marks=self._marks,
+                copy=lambda s: self._shards[s].copy_next(self._layout),
+                lock=self._lock,
             )
             return self._job
 
@@ -337,9 +380,21 @@ class EntityState:
         Raises: DamageError if they are no snapshot, or not one of this plan and key.
         """
         state = cls(plan, key=key, threads=threads)
-        for shard, part in zip(state._shards, read_parts(buffers, marks=state._marks), strict=True):
-            shard.fill(*part, layout=state._layout)
+        state._fill(read_shards(buffers, marks=state._marks, shards=_SHARDS))
         return state
+
+    def _fill(self, shards: Iterator[tuple[int, list[Part]]]) -> None:
+        """Fill the shards while those after them are read."""
+        underway: deque[Future[None]] = deque()
+        for shard, (keys, parts) in zip(self._shards, shards, strict=True):
+            if self._pool is None:
+                shard.fill(keys, parts, layout=self._layout)
+                continue
+            underway.append(self._pool.submit(shard.fill, keys, parts, layout=self._layout))
+            if len(underway) > self._threads:
+                underway.popleft().result()
+        for filling in underway:
+            filling.result()
 
     @property
     def _marks(self) -> tuple[int, int]:
@@ -349,29 +404,6 @@ class EntityState:
         described = np.array(describe(batch.column(0), PLAIN)[0], dtype=np.int64)
         name_keys(described, program, 1, 0, 1, named)
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
-
-    def _packed(self, s: int) -> tuple[int, Words]:
-        facts, program = self._directory[s], self._layout.program
-        size = packed_words(facts, program)
-        words = Segment(size + 1).words[:size]  # large pages are quicker to fill
-        pack(facts, program, words, 0)
-        return int(facts[KEYS]), words
-
-    def _copy_pending(self, bounds: Words | None) -> None:
-        """Copy what the snapshot begun still needs of the shards that a batch will change."""
-        job = self._job
-        assert job is not None  # noqa: S101 - asked for by the caller
-        touched = range(_SHARDS)
-        changed = touched if bounds is None else [s for s in touched if bounds[s] < bounds[s + 1]]
-        pending = job.pending(changed)
-
-        def copy(first: int, last: int) -> None:
-            for s in pending[first:last]:
-                job.copy(s)
-
-        self._run(copy, len(pending), wide=len(pending) > 1)
-        if job.done:
-            self._job = None
 
     def _advance(
         self, first: int, last: int, batch: _Batch, out: Words, status: npt.NDArray[np.uint8]

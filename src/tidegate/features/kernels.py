@@ -133,6 +133,9 @@ from tidegate.features.layout import (
     WIDTH,
 )
 from tidegate.features.memory import (
+    COPIES,
+    COPY_END,
+    COPY_NEXT,
     CURSOR,
     DIRECTORY,
     DONE_GROUPS,
@@ -141,6 +144,8 @@ from tidegate.features.memory import (
     HEAP,
     HEAP_MAX,
     HEAP_TOP,
+    KEPT,
+    KEPT_TOP,
     KEYS,
     NEED,
     RECORDS,
@@ -245,6 +250,7 @@ def _create(shard: Words, width: int, id0: int, id1: int, hashed: int, slot: int
         index = shard[RECORDS_USED]
         shard[RECORDS_USED] += 1
     r = index * width
+    _keep_out(shard, index, r)
     for k in range(width):
         records[r + k] = 0
     records[r + ID0], records[r + ID1] = id0, id1
@@ -258,6 +264,7 @@ def _create(shard: Words, width: int, id0: int, id1: int, hashed: int, slot: int
 def _forget(shard: Words, program: Words, r: int) -> None:
     """Free a key: its rows, tables, record and entry."""
     records, width = words_at(shard[RECORDS]), program[RECORD]
+    _keep(shard, program, r)
     _empty(shard, program, records, r)
     hashed = _hash(program, records[r + ID0], records[r + ID1])
     slot = _find(shard, width, records[r + ID0], records[r + ID1], hashed)[1]
@@ -960,6 +967,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return HEAP_FULL
+        _keep(shard, program, r)
         _key(shard, program, r, batch, run)
         records[r + RUN] = -1
         shard[DONE_GROUPS] += 1
@@ -1374,6 +1382,32 @@ def settle(facts: Words) -> None:
 
 
 # Snapshots: for each key its record, its rows, then for each text of each row its length and bytes.
+#
+# Keys are copied in the order of their records, a piece at a time, while updates go on. A key that
+# is about to change before its turn is kept first, so that an update waits for the keys that it
+# touches and for no others. `COPIES` has a word for each record: 0 while it is as it was when the
+# snapshot began, else where it is kept, or -1 where it was no key's.
+
+
+@inline
+def _keep(shard: Words, program: Words, r: int) -> None:
+    """Let a snapshot underway have the key at word r as it is, before it changes or goes."""
+    if shard[COPY_NEXT] <= r < shard[COPY_END]:
+        copies, index = words_at(shard[COPIES]), r // program[RECORD]
+        if copies[index] == 0:
+            kept, to = words_at(shard[KEPT]), shard[KEPT_TOP]
+            end = _pack_key(shard, program, words_at(shard[RECORDS]), r, kept, to + 1)
+            kept[to], copies[index] = end - to - 1, to
+            shard[KEPT_TOP] = end
+
+
+@inline
+def _keep_out(shard: Words, index: int, r: int) -> None:
+    """Let a snapshot underway pass over a record that was no key's when it began."""
+    if shard[COPY_NEXT] <= r < shard[COPY_END]:
+        copies = words_at(shard[COPIES])
+        if copies[index] == 0:
+            copies[index] = -1
 
 
 @inline
@@ -1389,29 +1423,23 @@ def _packed(shard: Words, program: Words, records: Words, r: int) -> int:
     return int(words)
 
 
-@kernel(types.int64(WORDS, WORDS))
-def packed_words(facts: Words, plan: Words) -> int:
-    """Words that a shard takes in a snapshot."""
-    shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
-    records, width, words = words_at(shard[RECORDS]), program[RECORD], 0
-    for index in range(1, shard[RECORDS_USED]):
-        if records[index * width + FRONTIER] != _FREED:
-            words += _packed(shard, program, records, index * width)
-    return words
+@inline
+def _behind(rows: Rows, p: int, end: int) -> int:
+    """How many of the rows from p to before `end` lie behind each other."""
+    if rows.chunked == 0:
+        return end - p
+    return int(min(end - p, CHUNK - ((p - rows.origin) & (CHUNK - 1))))
 
 
 @inline
 def _pack_rows(rows: Rows, base: int, count: int, out: Words, to: int) -> int:
-    """Copy rows, as many at once as lie behind each other."""
-    done = 0
-    while done < count:
-        piece = count - done
-        if rows.chunked:
-            piece = min(piece, CHUNK - ((base + done - rows.origin) & (CHUNK - 1)))
-        start = at(rows, base + done)
-        for k in range(piece * rows.width):
+    p, end = base, base + count
+    while p < end:
+        piece = _behind(rows, p, end)
+        start, size = at(rows, p), piece * rows.width
+        for k in range(size):
             out[to + k] = rows.heap[start + k]
-        to, done = to + piece * rows.width, done + piece
+        to, p = to + size, p + piece
     return to
 
 
@@ -1431,31 +1459,80 @@ def _pack_texts(rows: Rows, base: int, count: int, out: Words, to: int) -> int:
     return to
 
 
-@kernel(types.int64(WORDS, WORDS, WORDS, INT))
-def pack(facts: Words, plan: Words, words: Words, to: int) -> int:
-    """Write all keys of a shard from word `to` of `out` on; gives where that ends."""
+@inline
+def _pack_key(shard: Words, program: Words, records: Words, r: int, out: Words, to: int) -> int:
+    """Write a key from word `to` of `out` on; gives where that ends."""
+    width, base, count = program[RECORD], records[r + BASE], records[r + COUNT]
+    for k in range(width):
+        out[to + k] = records[r + k]
+    # Where things lie is not part of the state, only that they are there.
+    out[to + BLOCK] = out[to + CAPACITY] = 0
+    out[to + ORIGIN], out[to + RUN] = base, -1
+    for d in range(program[DISTINCTS]):
+        table = to + program[program[DISTINCTS_AT] + d] + 1
+        out[table] = 1 if out[table] != 0 else 0
+    rows = rows_of(shard, program, records, r)
+    to = _pack_rows(rows, base, count, out, to + width)
+    return _pack_texts(rows, base, count, out, to)
+
+
+@inline
+def _to_copy(shard: Words, program: Words, r: int) -> int:
+    """Words that the record at word r takes in the snapshot underway, 0 if it was no key's."""
+    records, copy = words_at(shard[RECORDS]), words_at(shard[COPIES])[r // program[RECORD]]
+    if copy > 0:
+        return int(words_at(shard[KEPT])[copy])
+    if copy < 0 or records[r + FRONTIER] == _FREED:
+        return 0
+    return _packed(shard, program, records, r)
+
+
+@inline
+def _copy(shard: Words, program: Words, r: int, size: int, out: Words, to: int) -> None:
+    """Write the key at word r as it was when the snapshot began."""
+    copy = words_at(shard[COPIES])[r // program[RECORD]]
+    if copy > 0:
+        kept = words_at(shard[KEPT])
+        for k in range(size):
+            out[to + k] = kept[copy + 1 + k]
+    else:
+        _pack_key(shard, program, words_at(shard[RECORDS]), r, out, to)
+
+
+@kernel(types.int64(WORDS, WORDS, WORDS))
+def pack(facts: Words, plan: Words, piece: Words) -> int:
+    """Copy the next keys of a shard, as many as fit, behind two words: how many, and their words.
+
+    Gives the words that were written, or 0 when no key is left. Where `piece` has no room for the
+    next key, gives less than 0: how long it must be, negated.
+    """
     shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
-    records, width, out = words_at(shard[RECORDS]), program[RECORD], words_at(words.ctypes.data)
-    for index in range(1, shard[RECORDS_USED]):
-        r = index * width
-        if records[r + FRONTIER] == _FREED:
-            continue
-        for k in range(width):
-            out[to + k] = records[r + k]
-        # Where things lie is not part of the state, only that they are there.
-        out[to + BLOCK] = out[to + CAPACITY] = 0
-        out[to + ORIGIN], out[to + RUN] = records[r + BASE], -1
-        for d in range(program[DISTINCTS]):
-            table = to + program[program[DISTINCTS_AT] + d] + 1
-            out[table] = 1 if out[table] != 0 else 0
-        rows, base, count = (
-            rows_of(shard, program, records, r),
-            records[r + BASE],
-            records[r + COUNT],
-        )
-        to = _pack_rows(rows, base, count, out, to + width)
-        to = _pack_texts(rows, base, count, out, to)
-    return to
+    out, keys, to, size = words_at(piece.ctypes.data), 0, 2, 0
+    while shard[COPY_NEXT] < shard[COPY_END]:
+        r = shard[COPY_NEXT]
+        size = _to_copy(shard, program, r)
+        if to + size > len(piece):
+            break
+        if size > 0:
+            _copy(shard, program, r, size, out, to)
+            keys, to = keys + 1, to + size
+        shard[COPY_NEXT] = r + program[RECORD]
+    out[0], out[1] = keys, to - 2
+    if keys > 0:
+        return to
+    return -(2 + size) if shard[COPY_NEXT] < shard[COPY_END] else 0
+
+
+@inline
+def _unpack_rows(rows: Rows, base: int, count: int, data: Words, i: int) -> int:
+    p, end = base, base + count
+    while p < end:
+        piece = _behind(rows, p, end)
+        start, size = at(rows, p), piece * rows.width
+        for k in range(size):
+            rows.heap[start + k] = data[i + k]
+        i, p = i + size, p + piece
+    return i
 
 
 @inline
@@ -1504,12 +1581,8 @@ def unpack(facts: Words, plan: Words, given: Words, i: int, keys: int) -> int:
         count, base = records[r + COUNT], records[r + BASE]
         records[r + COUNT] = 0
         make_room(shard, program, records, r, count)
-        rows, i = rows_of(shard, program, records, r), i + width
-        for p in range(base, base + count):
-            row = at(rows, p)
-            for k in range(program[WIDTH]):
-                rows.heap[row + k] = data[i + k]
-            i += program[WIDTH]
+        rows = rows_of(shard, program, records, r)
+        i = _unpack_rows(rows, base, count, data, i + width)
         records[r + COUNT] = count
         shard[ROWS] += count
         i = _unpack_texts(rows, base, count, data, i)

@@ -54,7 +54,12 @@ _compiling = Lock()
     GROUPS,
     DEFERRED,
     HEAP_USED,
-) = range(18)
+    COPY_NEXT,
+    COPY_END,
+    COPIES,
+    KEPT,
+    KEPT_TOP,
+) = range(23)
 FREE = 32
 CLASSES = 80
 DIRECTORY = FREE + CLASSES

@@ -1,13 +1,14 @@
 """What a snapshot of an entity's state looks like, and how it is taken while updates go on.
 
 The first buffer is a header of words: what it is, its version, the marks of plan and key, the
-number of shards, and for each shard how many keys and words it has. Then each shard has a buffer.
+number of shards, and for each shard how many keys it has. Then come parts, shard by shard: how many
+keys it has, how many words those take, and these words.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -19,10 +20,10 @@ from tidegate.features.memory import Words
 from tidegate.features.plan import EntityPlan
 
 _MAGIC = int.from_bytes(b"tgentity", "little")
-_VERSION = 1
+_VERSION = 2
 _HEAD = 5
 
-Part = tuple[int, Words]  # keys, and what was packed of them
+Part = tuple[int, Words]  # how many keys, and what was packed of them
 
 
 def mark_of(plan: EntityPlan) -> int:
@@ -31,52 +32,45 @@ def mark_of(plan: EntityPlan) -> int:
 
 
 class SnapshotJob:
-    """The state as it was when the job began, copied shard by shard.
+    """The state as it was when the job began, copied part by part.
 
-    `copy_next` and `buffers` may be called by one thread while another goes on updating: a shard
-    is held still while it is copied, and an update copies what it is about to change first.
+    `buffers` may be read by one thread while another goes on updating: the state is held still
+    while a part of some megabytes is copied, and an update keeps the keys that it is about to
+    change and that are not copied yet. `copy(shard)` gives the next part of a shard, None when it
+    has no more.
     """
 
     def __init__(
-        self, *, shards: int, marks: tuple[int, int], copy: Callable[[int], Part], lock: Lock
+        self,
+        *,
+        keys: Sequence[int],
+        marks: tuple[int, int],
+        copy: Callable[[int], Words | None],
+        lock: Lock,
     ) -> None:
-        self._marks, self._copy, self._lock = marks, copy, lock
-        self._pending = set(range(shards))
-        self._parts: list[Part | None] = [None] * shards
+        self._head = [_MAGIC, _VERSION, *marks, len(keys), *keys]
+        self._copy, self._lock = copy, lock
+        self._shard, self._shards = 0, len(keys)
 
     @property
     def done(self) -> bool:
-        """Whether all shards are copied."""
-        return not self._pending
-
-    def pending(self, shards: Iterable[int]) -> list[int]:
-        """Those of the shards that are not copied yet."""
-        return [s for s in shards if s in self._pending]
-
-    def copy(self, shard: int) -> None:
-        """Copy a shard; the caller holds the state still."""
-        self._parts[shard] = self._copy(shard)
-        self._pending.discard(shard)
-
-    def copy_next(self) -> bool:
-        """Copy one shard more; False when none was left."""
-        with self._lock:
-            if not self._pending:
-                return False
-            self.copy(min(self._pending))
-            return True
+        """Whether all is copied."""
+        return self._shard == self._shards
 
     def buffers(self) -> Iterator[memoryview]:
-        """All of it, as bytes; what was given out is held no longer."""
-        while self.copy_next():
-            pass
-        counts = [n for part in self._parts if part for n in (part[0], len(part[1]))]
-        head = [_MAGIC, _VERSION, *self._marks, len(self._parts), *counts]
-        yield _bytes(np.array(head, dtype=np.int64))
-        for s, part in enumerate(self._parts):
-            self._parts[s] = None
-            if part is not None:
-                yield _bytes(part[1])
+        """All of it, as bytes, to be read once and to its end; what was given out is not held."""
+        yield _bytes(np.array(self._head, dtype=np.int64))
+        while (part := self._next()) is not None:
+            yield _bytes(part)
+
+    def _next(self) -> Words | None:
+        with self._lock:
+            while not self.done:
+                part = self._copy(self._shard)
+                if part is not None:
+                    return part
+                self._shard += 1
+        return None
 
 
 def _bytes(words: Words) -> memoryview:
@@ -84,26 +78,40 @@ def _bytes(words: Words) -> memoryview:
     return memoryview(given)
 
 
-def read_parts(buffers: Iterable[Any], *, marks: tuple[int, int]) -> Iterator[Part]:
-    """The parts of a snapshot, one for each shard, as its buffers are read.
+def read_shards(
+    buffers: Iterable[Any], *, marks: tuple[int, int], shards: int
+) -> Iterator[tuple[int, list[Part]]]:
+    """The keys of each shard, how many and as parts, as the buffers of a snapshot are read.
 
-    The buffers may be cut differently from how they were given, so long as their order is kept.
+    The buffers may be cut differently from how they were given, so long as their order is kept;
+    parts may lie in them, so none may be used for anything else before the part was.
     Raises: DamageError if they are no snapshot, or one of another plan, key or version.
     """
     source = _Source(buffers)
-    head = source.words(_HEAD)
     for what, seen, wanted in zip(
-        ("the kind of", "the version of", "the plan of", "the key of"),
-        head.tolist(),
-        (_MAGIC, _VERSION, *marks),
-        strict=False,
+        ("kind", "version", "plan", "key", "number of shards"),
+        source.words(_HEAD).tolist(),
+        (_MAGIC, _VERSION, *marks, shards),
+        strict=True,
     ):
         if seen != wanted:
-            raise DamageError(f"{what} a snapshot of windows is {seen:x}, expected {wanted:x}")
-    counts = source.words(2 * int(head[4])).reshape(-1, 2).tolist()
-    for keys, words in counts:
-        yield keys, source.words(words)
+            raise DamageError(
+                f"the {what} of a snapshot of windows is {seen:x}, expected {wanted:x}"
+            )
+    for keys in source.words(shards).tolist():
+        yield keys, list(_parts(source, keys))
     source.end()
+
+
+def _parts(source: _Source, keys: int) -> Iterator[Part]:
+    """The parts that make up so many keys."""
+    left = keys
+    while left:
+        held, words = source.words(2).tolist()
+        if not 0 < held <= left:
+            raise DamageError(f"a part of a snapshot of windows has {held} keys of {left} left")
+        left -= held
+        yield held, source.words(words)
 
 
 class _Source:
