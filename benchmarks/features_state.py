@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
 from benchmarks.features_run import CORES, plan_of, running_newest
 from benchmarks.process import Use, fresh_folder
+from tidegate.features import entity
 from tidegate.features.compile import FeaturePlan
 from tidegate.features.entity import EntityState
 from tidegate.features.state import FeatureState
@@ -35,6 +37,7 @@ _EVENTS_A_SECOND = 1_000  # of event time
 _MEASURED = 1_000_000
 _SEED = 7
 _BLOCK = 16 << 20
+_KERNELS = ("name_keys", "place", "load", "advance", "emit")
 
 _Ints = npt.NDArray[np.int64]
 Step = tuple[pa.RecordBatch, _Ints, _Ints]
@@ -124,7 +127,11 @@ def _read_ns(size: int, *, reads: int = 2_000_000) -> float:
 
 
 def live(behind: int, events: int) -> dict[str, float]:
-    """Microseconds that 24 features of one event take: the windows alone, and the whole stage."""
+    """Microseconds that 24 features of one event take, by what is counted.
+
+    `kernels` is what is compiled of the windows, `windows` that with columns in and out, `stage`
+    the whole of it with the expressions.
+    """
     plan = plan_of(WIDE_SQL.read_text())
     whole = FeatureState(plan, key=bytes(16), threads=CORES)
     alone = [EntityState(e.plan, key=bytes(16), threads=CORES) for e in plan.entities]
@@ -140,13 +147,44 @@ def live(behind: int, events: int) -> dict[str, float]:
     for step in _wide(0, behind, behind, batch=_BATCH):
         stage(*step)
         windows(expressions(step[0]), *step[1:])
-    found: dict[str, float] = {}
-    steps = list(_wide(behind, events, behind, batch=1))
+    steps = list(_wide(behind, 2 * events, behind, batch=1))
     hidden = [(expressions(batch), times, newest) for batch, times, newest in steps]
-    for name, call, given in (("windows", windows, hidden), ("stage", stage, steps)):
-        micros = _each(call, given)
-        found |= {f"{name}_p50": _percentile(micros, 50), f"{name}_p99": _percentile(micros, 99)}
-    return found
+    micros = {"windows": _each(windows, hidden[:events]), "stage": _each(stage, steps[:events])}
+    with _counted() as spent:
+        micros["kernels"] = []
+        for step in hidden[events:]:
+            spent[0] = 0
+            windows(*step)
+            micros["kernels"].append(spent[0] / 1e3)
+    return {
+        f"{name}_p{percent}": _percentile(found, percent)
+        for name, found in micros.items()
+        for percent in (50, 99)
+    }
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    """Counts the nanoseconds spent in what is compiled of an entity's update."""
+    spent = [0]
+
+    def counted(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            begun = time.perf_counter_ns()
+            result = kernel(*given)
+            spent[0] += time.perf_counter_ns() - begun
+            return result
+
+        return call
+
+    kernels = {name: getattr(entity, name) for name in _KERNELS}
+    try:
+        for name, kernel in kernels.items():
+            setattr(entity, name, counted(kernel))
+        yield spent
+    finally:
+        for name, kernel in kernels.items():
+            setattr(entity, name, kernel)
 
 
 def _hidden(plan: FeaturePlan) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
