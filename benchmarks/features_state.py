@@ -233,8 +233,8 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 
 
 def batches(behind: int, events: int) -> dict[str, float]:
-    """Events a second of the whole stage, in batches of 100 and in bulk, after as many others."""
-    state = FeatureState(plan_of(WIDE_SQL.read_text()), key=bytes(16), threads=CORES)
+    """Events a second of the whole stage, in batches of 100 and in bulk, both on one thread."""
+    state = FeatureState(plan_of(WIDE_SQL.read_text()), key=bytes(16))
     for batch, _, newest in _wide(0, behind, behind, batch=_BATCH):
         state.update(batch, newest=newest)
     found = {}
