@@ -3,9 +3,9 @@
 A file is a line that names the format, then sections, then an end. A section is its length in
 bytes (8, little-endian), its SHA-256 and its bytes; the first one is the `EngineState`, those after
 it are the buffers of the features' state, which may be larger than memory has room for twice and
-are therefore written and read one by one. The end is a length that no section has and the SHA-256
-of all the checksums before it, so that a file that lacks a section is as torn as one that lacks
-half of one. Files of the first format, which have a state and no sections, are read as well.
+are therefore written and read a few at a time. The end is a length that no section has and the
+SHA-256 of all the checksums before it, so that a file that lacks a section is as torn as one that
+lacks half of one. Files of the first format, which have a state and no sections, are read as well.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import hashlib
 import os
 import re
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 import structlog
@@ -33,7 +35,10 @@ _MAGIC = b"TIDEGATE-SNAPSHOT-2\n"
 _HEAD = struct.Struct("<Q32s")
 _END = 2**64 - 1
 _NAME = re.compile(r"[0-9]{20}\.snapshot")
+_AHEAD = 2  # sections fetched while others are hashed
 _log = structlog.get_logger()
+
+_Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +198,31 @@ def _report(path: Path, error: DamageError) -> None:
 def _write(file: IO[bytes], *parts: Iterable[Buffer]) -> None:
     whole = hashlib.sha256()
     file.write(_MAGIC)
-    for part in parts:
-        for section in part:
-            content = memoryview(section).cast("B")
-            digest = hashlib.sha256(content).digest()
-            file.write(_HEAD.pack(len(content), digest))
-            file.write(content)
-            whole.update(digest)
+    sections = (memoryview(section).cast("B") for part in parts for section in part)
+    for content, digest in _digested((s, s) for s in sections):
+        file.write(_HEAD.pack(len(content), digest))
+        file.write(content)
+        whole.update(digest)
     file.write(_HEAD.pack(_END, whole.digest()))
+
+
+def _digested(
+    given: Iterable[tuple[_Given, Buffer]], *, ahead: int = _AHEAD
+) -> Iterator[tuple[_Given, bytes]]:
+    """Each with the SHA-256 of its content, made while up to `ahead` more are fetched."""
+    underway: deque[tuple[_Given, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(max(1, ahead)) as pool:
+        for what, content in given:
+            underway.append((what, pool.submit(_digest, content)))
+            if len(underway) > ahead:
+                first, digest = underway.popleft()
+                yield first, digest.result()
+        for first, digest in underway:
+            yield first, digest.result()
+
+
+def _digest(content: Buffer) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _reading(path: Path) -> IO[bytes]:
@@ -210,8 +232,17 @@ def _reading(path: Path) -> IO[bytes]:
         raise DamageError(f"{path.name} cannot be read: {error}") from error
 
 
-def _sections(file: IO[bytes], name: str) -> Iterator[bytearray]:
+def _sections(file: IO[bytes], name: str, *, ahead: int = _AHEAD) -> Iterator[bytearray]:
     """The sections of a file of the present format, from behind its first line."""
+    given = (((content, told), content) for content, told in _contents(file, name))
+    for (content, told), digest in _digested(given, ahead=ahead):
+        if digest != told:
+            raise DamageError(f"{name} is torn or was changed")
+        yield content
+
+
+def _contents(file: IO[bytes], name: str) -> Iterator[tuple[bytearray, bytes]]:
+    """The sections with the checksums that the file has of them, which are not looked at yet."""
     whole = hashlib.sha256()
     size = os.fstat(file.fileno()).st_size
     while True:
@@ -221,13 +252,13 @@ def _sections(file: IO[bytes], name: str) -> Iterator[bytearray]:
         length, digest = _HEAD.unpack(head)
         if length == _END:
             break
-        yield _section(file, name, length, digest, size)
+        yield _content(file, name, length, size), digest
         whole.update(digest)
     if whole.digest() != digest or file.read(1):
         raise DamageError(f"{name} was changed")
 
 
-def _section(file: IO[bytes], name: str, length: int, digest: bytes, size: int) -> bytearray:
+def _content(file: IO[bytes], name: str, length: int, size: int) -> bytearray:
     if length > size - file.tell():
         raise DamageError(f"{name} is torn")
     content = bytearray(length)
@@ -235,8 +266,8 @@ def _section(file: IO[bytes], name: str, length: int, digest: bytes, size: int) 
         read = file.readinto(content)  # type: ignore[attr-defined] # every buffered file has it
     except OSError as error:
         raise DamageError(f"{name} cannot be read: {error}") from error
-    if read != length or hashlib.sha256(content).digest() != digest:
-        raise DamageError(f"{name} is torn or was changed")
+    if read != length:
+        raise DamageError(f"{name} is torn")
     return content
 
 
@@ -256,7 +287,7 @@ def _state_bytes(file: IO[bytes], name: str) -> bytes | bytearray:
     try:
         magic = file.read(len(_MAGIC))
         if magic == _MAGIC:
-            return next(_sections(file, name), b"")
+            return next(_sections(file, name, ahead=0), b"")
         digest, body = file.read(32), file.read()
     except OSError as error:
         raise DamageError(f"{name} cannot be read: {error}") from error
