@@ -110,7 +110,7 @@ def explained(program: Program) -> tuple[pa.Table, pa.Table]:
                 "values kept": len(kept.plan.values) + len(kept.plan.filters),
                 "bytes an event": usage.bytes_per_row,
                 "bytes a key": usage.bytes_per_key,
-                "reach in days": kept.plan.reach / 86_400e6,
+                "reach in days": round(kept.plan.reach / 86_400e6, 6),
             }
         )
         for output in kept.outputs:

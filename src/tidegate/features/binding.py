@@ -493,14 +493,16 @@ _UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s"
 
 
 def span_text(micros: int) -> str:
-    """A span of time in the largest unit of which it is a multiple.
+    """A span of time in the largest unit of which it is a multiple, or falls short by one step.
 
-    >>> span_text(7_200_000_000)
-    '2 h'
+    >>> span_text(7_200_000_000), span_text(7_199_999_999)
+    ('2 h', '2 h less 1 us')
     """
     for unit, size in _UNITS:
         if micros and micros % size == 0:
             return f"{micros // size} {unit}"
+        if micros > 0 and (micros + 1) % size == 0:
+            return f"{(micros + 1) // size} {unit} less 1 us"
     return f"{micros} us" if micros else "0"
 
 
