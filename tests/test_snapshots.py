@@ -9,6 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from weakref import ref
 
 import msgspec
 import pytest
@@ -83,6 +84,27 @@ def test_a_draft_does_not_count_until_it_is_published(snapshots: Snapshots, tmp_
     assert [s.offset for s in snapshots.prune(keep=1, offset_max=EVERYTHING)] == [100]
     snapshots.publish(200)
     assert offsets(snapshots) == [200, 100]
+
+
+class Section(bytearray):
+    """Bytes of which it can be told whether someone still holds them."""
+
+
+def test_sections_are_fetched_a_few_ahead_and_let_go(tmp_path: Path) -> None:
+    given: list[ref[Section]] = []
+    counts = []
+
+    def many() -> Iterator[Section]:
+        for number in range(50):
+            section = Section(number.to_bytes(2))
+            given.append(ref(section))
+            counts.append(sum(g() is not None for g in given))
+            yield section
+
+    Snapshots(tmp_path).save(state(1), many())
+    (found,) = Snapshots(tmp_path).load(offset_max=1)
+    assert [bytes(s) for s in found.sections()] == [number.to_bytes(2) for number in range(50)]
+    assert 2 <= max(counts) <= 6
 
 
 def test_a_draft_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
