@@ -51,6 +51,7 @@ from tidegate.features.columns import (
     GIVEN,
     INT,
     WORDS,
+    foresee,
     identify,
     is_null,
     rehash,
@@ -171,6 +172,7 @@ LAG = 6
 # overlap, few enough for all of it to stay near the processor.
 TILE = 32
 _LINE = 64
+_AHEAD = 24  # rows between asking for memory and its use where each row's is known at once
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
@@ -1071,6 +1073,13 @@ def load(
     width, span = program[WIDTH], program[SPAN]
     given = words_at(columns.ctypes.data)
     for k in range(first, last):
+        if k + _AHEAD < last:  # the rows of a shard lie far apart in the batch
+            i = order[k + _AHEAD]
+            prefetch(times.ctypes.data + 8 * i)
+            prefetch(newest.ctypes.data + 8 * i)
+            prefetch(named.ctypes.data + 24 * i)
+            for w in range(words):
+                foresee(given, DESCRIPTION * (values + filters + w), i)
         i, row = order[k], k * width
         rows[row], horizons[k] = times[i], newest[i] - span
         for w in range(3):
@@ -1191,10 +1200,46 @@ def _emit_valid(states: Any, ranks: Words, n: int, valid: Any) -> tuple[int, int
 
 
 @inline
-def _emit_words(given: Words, states: Any, ranks: Words, n: int, values: Words) -> None:
-    for i in range(n):
-        k = ranks[i]
-        values[i] = given[k] if states[k] == 1 else 0
+def _emit_byte(
+    given: Words, states: Any, ranks: Words, first: int, last: int, values: Words
+) -> tuple[int, int]:
+    """Write up to eight words; the bits of what is valid, and how many errors there are."""
+    byte, errors = 0, 0
+    for i in range(first, last):
+        state = int(states[ranks[i]])
+        there = state & 1
+        values[i] = given[ranks[i]] if there else 0
+        byte |= there << (i - first)
+        errors += state >> 1
+    return byte, errors
+
+
+@inline
+def _emit_words(
+    given: int, states: Any, ranks: Words, n: int, valid: Any, values: Words
+) -> tuple[int, int]:
+    """Write words and the bits of what is valid; how many nulls there are, errors among them."""
+    there, errors, words, whole = 0, 0, words_at(given), n & ~7
+    for first in range(0, whole, 8):
+        if first + _AHEAD + 8 <= n:
+            for i in range(first + _AHEAD, first + _AHEAD + 8):
+                prefetch(given + 8 * ranks[i])
+        byte, wrong = _emit_byte(words, states, ranks, first, first + 8, values)
+        valid[first >> 3] = byte
+        there, errors = there + _ones(byte), errors + wrong
+    if whole < n:
+        byte, wrong = _emit_byte(words, states, ranks, whole, n, values)
+        valid[whole >> 3] = byte
+        there, errors = there + _ones(byte), errors + wrong
+    return n - there, errors
+
+
+@inline
+def _ones(byte: int) -> int:
+    """How many bits of a byte are set."""
+    pairs = byte - ((byte >> 1) & 0x55)
+    fours = (pairs & 0x33) + ((pairs >> 2) & 0x33)
+    return (fours + (fours >> 4)) & 0xF
 
 
 @inline
@@ -1225,16 +1270,19 @@ def emit(
     """
     top = slab.ctypes.data
     for c in range(first, last):
-        form, given = plan[5 * c], words_at(out.ctypes.data + 8 * c * n)
-        states, place = bytes_at(status.ctypes.data + c * n), words_at(ranks.ctypes.data)
+        form, address = plan[5 * c], out.ctypes.data + 8 * c * n
+        given, place = words_at(address), words_at(ranks.ctypes.data)
+        states = bytes_at(status.ctypes.data + c * n)
         valid, to = bytes_at(top + plan[5 * c + 1]), top + plan[5 * c + 2]
-        plan[5 * c + 3], plan[5 * c + 4] = _emit_valid(states, place, n, valid)
-        if form == BOOLEAN:
-            _emit_booleans(given, states, place, n, bytes_at(to))
-        elif form == DECIMAL:
-            _emit_decimals(given, states, place, n, words_at(to))
+        if form in (BOOLEAN, DECIMAL):
+            found = _emit_valid(states, place, n, valid)
+            if form == BOOLEAN:
+                _emit_booleans(given, states, place, n, bytes_at(to))
+            else:
+                _emit_decimals(given, states, place, n, words_at(to))
         else:
-            _emit_words(given, states, place, n, words_at(to))
+            found = _emit_words(address, states, place, n, valid, words_at(to))
+        plan[5 * c + 3], plan[5 * c + 4] = found
     slab[len(slab) - 1] = 0  # what is not used any more may be freed
 
 

@@ -172,7 +172,7 @@ def _prefetch(typing: Any, address: Any) -> Any:  # noqa: ARG001 - as Numba call
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - as Numba calls it
         pointer = builder.inttoptr(arguments[0], _code.voidptr_t)
         word = _code.int32_t
-        numbers = [word(1), word(3), word(1)]  # to be written, to be kept, data
+        numbers = [word(0), word(3), word(1)]  # to be read, to be kept, data
         kind = _code.ir.FunctionType(_code.ir.VoidType(), [pointer.type, word, word, word])
         function = _code.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [pointer, *numbers])
@@ -200,6 +200,9 @@ real: Callable[[int], float] = _cast(types.float64, types.int64)
 bits: Callable[[float], int] = _cast(types.int64, types.float64)
 
 
+_CLASS_OF_FOUR = 2 * 1023 + 3
+
+
 @inline
 def class_size(c: int) -> int:
     """Words of a block of size class c: 4, 6, 8, 12, 16, 24, ..."""
@@ -209,10 +212,10 @@ def class_size(c: int) -> int:
 @inline
 def class_of(words: int) -> int:
     """The smallest size class with this many words."""
-    c = 0
-    while class_size(c) < words:
-        c += 1
-    return c
+    if words <= 4:
+        return 0
+    # A double has the power of two in its exponent, and the half above it in the bit that follows.
+    return (bits(float(words - 1)) >> 51) - _CLASS_OF_FOUR
 
 
 @inline
@@ -226,7 +229,9 @@ def allocate(shard: Words, words: int) -> int:
     shard[HEAP_USED] += size
     place = shard[FREE + c]
     if place != 0:
-        shard[FREE + c] = words_at(shard[HEAP])[place]
+        following = words_at(shard[HEAP])[place]
+        prefetch(shard[HEAP] + 8 * following)  # where the next block of this size will be
+        shard[FREE + c] = following
         return int(place)
     place = shard[HEAP_TOP]
     shard[HEAP_TOP] = place + size
