@@ -46,7 +46,7 @@ from tidegate.features.layout import (
     TRUE,
     VARIANCE,
 )
-from tidegate.features.memory import HEAP, Words, allocate, bits, prefetch, real, release
+from tidegate.features.memory import HEAP, Words, allocate, bits, prefetch, real, release, unfolded
 
 NULL, VALUE, OVERFLOW = 0, 1, 2
 
@@ -393,7 +393,7 @@ def _mover(add: Any, evict: Any, worn: Any, size: int) -> Any:
             add(acc, b, rows.heap, at(rows, p), op)
 
     @inline
-    def move(
+    def anywhere(
         acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
     ) -> None:
         if e2 - s2 < abs(s2 - s) + abs(e2 - e) or s2 >= e or e2 <= s:
@@ -406,10 +406,25 @@ def _mover(add: Any, evict: Any, worn: Any, size: int) -> Any:
         for p in range(e2, e):
             evict(acc, b, rows.heap, at(rows, p), op)
         if (s2 > s or e2 < e) and worn(acc, b):
-            # Before the rows to come, so that a later row meets a good sum.
             anew(acc, b, rows, op, s2, min(e, e2))
         for p in range(e, e2):
             add(acc, b, rows.heap, at(rows, p), op)
+
+    # Nearly all moves are forward and short: their code stands by itself.
+    @unfolded
+    def move(
+        acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+    ) -> None:
+        if s <= s2 < e <= e2 and (s2 - s) + (e2 - e) <= e2 - s2:
+            for p in range(s, s2):
+                evict(acc, b, rows.heap, at(rows, p), op)
+            if s2 > s and worn(acc, b):
+                # Before the rows to come, so that a later row meets a good sum.
+                anew(acc, b, rows, op, s2, e)
+            for p in range(e, e2):
+                add(acc, b, rows.heap, at(rows, p), op)
+        elif s2 != s or e2 != e:
+            anywhere(acc, b, rows, op, s, e, s2, e2)
 
     return move
 

@@ -161,6 +161,7 @@ from tidegate.features.memory import (
     bytes_at,
     kernel,
     prefetch,
+    unfolded,
     words_at,
 )
 
@@ -403,7 +404,7 @@ def _rows_ends(rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Ru
 def _runner(move: Any, read: Any) -> Any:
     """A function that takes an accumulator through a run and writes what its calls give."""
 
-    @inline
+    @unfolded
     def go(
         acc: Words,
         rows: Rows,
@@ -463,7 +464,7 @@ _run_first = _runner(move_first, read_position)
 _run_last = _runner(move_last, read_position)
 
 
-@inline
+@unfolded
 def _run_any(
     kind: int,
     acc: Words,
@@ -498,6 +499,23 @@ def _run_any(
         _run_first(acc, rows, op, program, a, s, e, batch, run)
     elif kind == LAST_:
         _run_last(acc, rows, op, program, a, s, e, batch, run)
+
+
+@inline
+def _run_once(
+    kind: int,
+    acc: Words,
+    rows: Rows,
+    op: Operation,
+    program: Words,
+    a: int,
+    s: int,
+    e: int,
+    batch: Batch,
+    run: Run,
+) -> None:
+    """The same where it is not worth code of its own."""
+    _run_any(kind, acc, rows, op, program, a, s, e, batch, run)
 
 
 @inline
@@ -748,7 +766,7 @@ def _late(shard: Words, program: Words, records: Words, r: int, batch: Batch, ru
                 include(records, kind, rows, op, s, e, op.base, p)
             if s2 != s or e2 != e:
                 run.starts[0], run.ends[0] = s2, e2
-                _run_any(kind, records, rows, op, program, a, s, e, batch, run)
+                _run_once(kind, records, rows, op, program, a, s, e, batch, run)
         records[held], records[held + 1] = s2, e2
     _glance(shard, program, records, r, p, 1, time, horizon, batch, k)
 

@@ -82,6 +82,14 @@ def kernel(signature: Any) -> Callable[[_Function], _Function]:
     return decorate
 
 
+def unfolded(function: _Function) -> _Function:
+    """An inline function whose code stands where it is called, however long it is.
+
+    For what is called for each row with dozens of arguments, which would all go through memory.
+    """
+    return cast(_Function, njit(nogil=True, forceinline=True)(function))
+
+
 def _stamp() -> tuple[tuple[str, int, int], ...]:
     files = [Path(__file__).with_name(f"{name}.py") for name in _COMPILED]
     return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
