@@ -91,6 +91,7 @@ _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
 _TASKS = 2  # pieces of a pass for each thread: as few as still even out
 _PIECE_WORDS = 1 << 19  # of a snapshot: what updates may wait for while it is copied
+_SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
 _OFTEN = 1024  # rows between looks at how sparse shards are
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
 
@@ -218,7 +219,8 @@ class EntityState:
         self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
         self._threads = threads
         self._pool = _pool(threads) if threads > 1 else None
-        self._reader = _Reader(self._layout)
+        self._scratch = _Scratch()
+        self._reader = _Reader(self._layout, self._scratch)
         self._writer = _Writer(self._layout)
         self._job: SnapshotJob | None = None
         self._lock = Lock()
@@ -304,7 +306,7 @@ class EntityState:
 
     def _outputs(self, n: int) -> tuple[Words, npt.NDArray[np.uint8]]:
         size = len(self.plan.calls) * n
-        return np.empty(size, dtype=np.int64), np.empty(size, dtype=np.uint8)
+        return self._scratch.words("out", size), self._scratch.bytes("status", size)
 
     def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
         """What each call would give for each key at `time`, without an event; changes nothing.
@@ -447,6 +449,27 @@ def _joined(parts: Sequence[Evaluated]) -> Evaluated:
     return Evaluated(pa.concat_arrays([p.values for p in parts]), errors)
 
 
+class _Scratch:
+    """Arrays that are used again from pass to pass: new ones would have to be cleared each time."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, npt.NDArray[Any]] = {}
+
+    def words(self, name: str, size: int) -> Words:
+        """The array of that name with `size` words, of any content."""
+        return self._array(name, size, np.int64)
+
+    def bytes(self, name: str, size: int) -> npt.NDArray[np.uint8]:
+        """The array of that name with `size` bytes, of any content."""
+        return self._array(name, size, np.uint8)
+
+    def _array(self, name: str, size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        held = self._held.get(name)
+        if held is None or len(held) < size or len(held) > max(_SCRATCH_MIN, 64 * size):
+            held = self._held[name] = np.empty(size, dtype)
+        return held[:size]
+
+
 class _Batch:
     """Rows in the order of their shards, ready for the kernels; and what they were read from."""
 
@@ -467,15 +490,15 @@ class _Batch:
         "work",
     )
 
-    def __init__(self, n: int, width: int) -> None:
+    def __init__(self, n: int, width: int, scratch: _Scratch) -> None:
         self.n = n
         self.bounds: Words = np.empty(_SHARDS + 2, dtype=np.int64)
-        self.order: Words = np.empty(n, dtype=np.int64)
-        self.ranks: Words = np.empty(n, dtype=np.int64)
-        self.rows: Words = np.empty(n * width, dtype=np.int64)
-        self.ids: Words = np.empty(3 * n, dtype=np.int64)
-        self.horizons: Words = np.empty(n + 1, dtype=np.int64)
-        self.work: Words = np.empty(7 * n, dtype=np.int64)
+        self.order = scratch.words("order", n)
+        self.ranks = scratch.words("ranks", n)
+        self.rows = scratch.words("rows", n * width)
+        self.ids = scratch.words("ids", 3 * n)
+        self.horizons = scratch.words("horizons", n + 1)
+        self.work = scratch.words("work", 7 * n)
         self.texts = self.columns = self.named = self.times = self.newest = _NOTHING
         self.held: list[Any] = []
 
@@ -486,9 +509,10 @@ _NOTHING: Words = np.zeros(1, dtype=np.int64)
 class _Reader:
     """Turns a batch of columns into rows of words."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, scratch: _Scratch) -> None:
         plan = layout.plan
         self._layout = layout
+        self._scratch = scratch
         keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
         self._keys = keys
         values = [(name, PLAIN) for name in plan.values]
@@ -501,12 +525,12 @@ class _Reader:
     def read(self, events: pa.RecordBatch, times: Integers, newest: Integers, run: Any) -> _Batch:
         """The rows of a batch, in the order of their shards."""
         n, program = len(events), self._layout.program
-        batch = _Batch(n, self._layout.width)
+        batch = _Batch(n, self._layout.width, self._scratch)
         keys, columns = (
             self._described(events, self._keys, batch),
             self._described(events, self._columns, batch),
         )
-        named = np.empty(3 * n, dtype=np.int64)
+        named = self._scratch.words("named", 3 * n)
         run(
             lambda a, b: name_keys(keys, program, len(self._keys), a, b, named),
             n,
@@ -540,7 +564,7 @@ class _Reader:
     def names(self, keys: pa.RecordBatch) -> _Batch:
         """The names of keys alone, in their own order."""
         n = len(keys)
-        batch = _Batch(n, 0)
+        batch = _Batch(n, 0, self._scratch)
         described = self._described(keys, self._keys, batch)
         name_keys(described, self._layout.program, len(self._keys), 0, n, batch.ids)
         batch.order[:] = batch.ranks[:] = np.arange(n)
