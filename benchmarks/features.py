@@ -38,6 +38,7 @@ class Size:
     """How much is measured; `payments` None means all published ones."""
 
     rounds: int = 5
+    growth_rounds: int = 1  # 60 M events each
     payments: int | None = None
     wide: int = 10_000_000
     subset: int = 200_000
@@ -245,7 +246,8 @@ def _growth(size: Size) -> Iterator[Result]:
     few, many = size.growth_events[0], size.growth_events[-1]
     keys = few // 10  # so that each has some events even at first
     rounds = [
-        [_part("growth", events, keys) for events in size.growth_events] for _ in range(size.rounds)
+        [_part("growth", events, keys) for events in size.growth_events]
+        for _ in range(size.growth_rounds)
     ]
     for place, events in enumerate(size.growth_events):
         yield _growth_result(
