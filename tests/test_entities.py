@@ -107,7 +107,7 @@ def test_the_plan_tells_what_is_kept_and_what_is_shared(shop: Workspace) -> None
     assert kept["functions"].to_pylist() == [3, 1]
     # 32 bytes at most, and 8 for each value.
     assert set(kept["bytes an event"].to_pylist()) <= set(range(8, 32 + 8 * 2 + 1))
-    assert kept["reach in days"].to_pylist() == [1 / 24, 2 / 24]
+    assert kept["reach in days"].to_pylist() == [0.041667, 0.083333]  # one hour and two
     assert dict(zip(*(c.to_pylist() for c in shared.columns), strict=True)) == {
         "count(*) over (card range 1 h to 0)": "payments_1h",
         "sum(amount) over (card range 1 h to 0)": "spent_1h",

@@ -63,7 +63,7 @@ def test_growth_counts_every_event_and_key() -> None:
 @pytest.mark.parametrize("part", ["live", "batches"])
 def test_the_stage_is_measured_on_a_filled_state(part: str) -> None:
     found = features_state.PARTS[part](5_000, 300)
-    assert len(found) == {"live": 4, "batches": 2}[part]
+    assert len(found) == {"live": 6, "batches": 2}[part]
     assert all(value > 0 for value in found.values())
 
 
