@@ -14,7 +14,7 @@ from types import ModuleType
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's mallopt
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD
-_MAPPED_BYTES = 256 << 10
+_MAPPED_BYTES = 4 << 20
 
 
 _sparing = False  # whether this process was asked to
@@ -38,8 +38,9 @@ def spare() -> None:
 
     For a process that runs a project, not for a notebook. Arrow's own allocator keeps much of what
     it once used, and glibc keeps a heap for each of many threads: together a third of the resident
-    memory under load. Blocks of a batch's size are asked for one by one and given back at once,
-    rather than cut from a heap that they leave full of holes: a sixth of it on a long run.
+    memory under load. Large blocks are asked for one by one and given
+    back at once, rather than cut from a heap that they leave full of holes; smaller ones are not,
+    since memory that is new has to be cleared, which costs more than it saves.
     """
     global _sparing
     _sparing = True
