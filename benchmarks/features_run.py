@@ -63,7 +63,7 @@ def tidegate(payments: Payments, text: str) -> tuple[float, pa.Table]:
     begun = time.perf_counter()
     state, newest = FeatureState(plan, key=bytes(16), threads=CORES), -1
     found = []
-    for batch in ahead(payments.batches({*plan.declared, plan.event_time})):
+    for batch in ahead(payments.batches(plan.columns)):
         latest = running_newest(batch, newest)
         newest = int(latest[-1])
         found.append(state.update(batch, newest=latest).values)

@@ -114,7 +114,7 @@ def explained(program: Program) -> tuple[pa.Table, pa.Table]:
             }
         )
         for output in kept.outputs:
-            users = [f.name for f in plan.features if output in _behind(plan, f.columns)]
+            users = [f.name for f in plan.features if output in plan.behind(f.columns)]
             calls.append({"window function": output, "features": ", ".join(users)})
     return pa.Table.from_pylist(entities), pa.Table.from_pylist(calls)
 
@@ -125,16 +125,6 @@ def _plan(program: Program) -> FeaturePlan:
     return program.features
 
 
-def _behind(plan: FeaturePlan, names: frozenset[str]) -> set[str]:
-    """The columns, and all that they are computed from."""
-    found, waiting = set(names), list(names)
-    while waiting:
-        new = plan.reads.get(waiting.pop(), frozenset()) - found
-        found |= new
-        waiting += new
-    return found
-
-
 def _needs_all(plan: FeaturePlan, entity: Entity) -> bool:
     """Whether what is shown of an entity depends on events of others.
 
@@ -143,7 +133,7 @@ def _needs_all(plan: FeaturePlan, entity: Entity) -> bool:
     """
     known = {*entity, plan.event_time}
     for kept in plan.entities:
-        if _behind(plan, frozenset(kept.plan.keys)) & set(plan.declared) <= known:
+        if plan.behind(kept.plan.keys) & set(plan.declared) <= known:
             known.update(kept.outputs)
     shown = [f for f in plan.features if f.entities and f.columns <= known]
     needed = {keys for f in shown for keys in f.entities}
@@ -173,13 +163,9 @@ def _equal(column: pa.Array[Any], value: object) -> pa.Array[Any]:
 def _history(program: Program, tables: Path) -> Iterator[tuple[pa.RecordBatch, Integers]]:
     """The events with the columns that features read, and the newest event time at each."""
     table = Written(tables / "events")
-    plan = _plan(program)
-    read = {c for names in plan.reads.values() for c in names} | {plan.event_time}
-    feed = TableFeed(table, table.end, columns=read & set(plan.declared))
-    offset, end, newest = 0, feed.end(), BEGINNING
-    while offset < end:
-        delivery = feed.read(offset, until=end, rows_max=_ROWS)
-        offset = delivery.next_offset
+    feed = TableFeed(table, table.end, columns=_plan(program).columns)
+    newest = BEGINNING
+    for delivery in feed.deliveries(0, until=feed.end(), rows_max=_ROWS):
         for events in delivery.rows.combine_chunks().to_batches():
             times = newest_times(events, program, newest)
             newest = int(times[-1])

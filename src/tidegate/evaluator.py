@@ -148,11 +148,7 @@ class Rebuild:
     @property
     def columns(self) -> tuple[str, ...]:
         """The declared columns that are read."""
-        if self._plan is None:
-            return ()
-        names = {name for columns in self._plan.reads.values() for name in columns}
-        names |= {k for e in self._plan.entities for k in e.plan.keys}
-        wanted = names | {self._plan.event_time}
+        wanted = frozenset() if self._plan is None else self._plan.columns
         return tuple(name for name in self.after.schema.names if name in wanted)
 
     def follow(self, events: pa.RecordBatch) -> None:

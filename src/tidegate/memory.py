@@ -38,9 +38,9 @@ def spare() -> None:
 
     For a process that runs a project, not for a notebook. Arrow's own allocator keeps much of what
     it once used, and glibc keeps a heap for each of many threads: together a third of the resident
-    memory under load. Large blocks are asked for one by one and given
-    back at once, rather than cut from a heap that they leave full of holes; smaller ones are not,
-    since memory that is new has to be cleared, which costs more than it saves.
+    memory under load. Large blocks are asked for one by one and given back at once, rather than cut
+    from a heap that they leave full of holes; smaller ones are not, since memory that is new has to
+    be cleared, which costs more than it saves.
     """
     global _sparing
     _sparing = True

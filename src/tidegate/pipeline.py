@@ -289,12 +289,10 @@ class Pipeline:
             if stopped.wait(0.001):
                 raise _Abandoned
         feed = self.warehouse.feed("events", columns=columns)
-        while first < until:
+        for delivery in feed.deliveries(first, until=until, rows_max=HISTORY_ROWS):
             if stopped.is_set():
                 raise _Abandoned
-            delivery = feed.read(first, until=until, rows_max=HISTORY_ROWS)
             yield from delivery.rows.combine_chunks().to_batches()
-            first = delivery.next_offset
 
     # -- waiting ---------------------------------------------------------------------------------
 

@@ -92,12 +92,10 @@ def table_history(path: Path, program: Program) -> Iterator[Stretch]:
     """
     table = Written(path)
     feed = TableFeed(table, table.end, columns=program.schema.names)
-    offset, end = 0, feed.end()
-    while offset < end:
-        delivery = feed.read(offset, until=end, rows_max=BATCH_ROWS)
-        offset = delivery.next_offset
+    end = feed.end()
+    for delivery in feed.deliveries(0, until=end, rows_max=BATCH_ROWS):
         for batch in _numbered(delivery.rows, program):
-            yield Stretch(batch, offset, end)
+            yield Stretch(batch, delivery.next_offset, end)
 
 
 def file_history(paths: Sequence[Path], program: Program) -> Iterator[Stretch]:

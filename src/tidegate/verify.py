@@ -32,6 +32,7 @@ from tidegate.recovery import begun, first_program, restored
 from tidegate.snapshots import Snapshot, Snapshots
 from tidegate.warehouse import checkpoint
 from tidegate.warehouse.feed import TableFeed, Written
+from tidegate.warehouse.layout import fitted
 
 SHOWN_MAX = 20
 _COMPARED_ROWS = 65_536
@@ -200,10 +201,8 @@ def _history(
     """The accepted events of a stretch, as their table has them."""
     table = Written(tables / "events")
     feed = TableFeed(table, lambda: until, columns=columns)
-    while first < until:
-        delivery = feed.read(first, until=until, rows_max=_HISTORY_ROWS)
+    for delivery in feed.deliveries(first, until=until, rows_max=_HISTORY_ROWS):
         yield from delivery.rows.combine_chunks().to_batches()
-        first = delivery.next_offset
 
 
 # -- the comparison --------------------------------------------------------------------------------
@@ -251,16 +250,9 @@ class _Comparison:
     def _given(self, name: str, schema: pa.Schema, first: int, until: int) -> pa.Table:
         """The rows of the table, in the columns and types of those that were computed."""
         feed, parts = self._feeds.get(name), [schema.empty_table()]
-        while feed is not None and first < until:
-            delivery = feed.read(first, until=until, rows_max=_COMPARED_ROWS)
-            rows, first = delivery.rows, delivery.next_offset
-            columns = [
-                rows.column(f.name).cast(f.type)
-                if f.name in rows.column_names
-                else pa.nulls(rows.num_rows, f.type)
-                for f in schema
-            ]
-            parts.append(pa.Table.from_arrays(columns, schema=schema))
+        if feed is not None:
+            deliveries = feed.deliveries(first, until=until, rows_max=_COMPARED_ROWS)
+            parts += [fitted(delivery.rows, schema) for delivery in deliveries]
         return pa.concat_tables(parts)
 
     def _only(

@@ -51,7 +51,8 @@ def kernel(signature: Any) -> Callable[[_Function], _Function]:
     """A decorator: native code for one signature, kept on disk, compiled by `compile_kernels`.
 
     Compilation waits until then, so that importing a module stays cheap. A kernel may only call
-    `inline` functions of its own module, since the cache on disk looks at no other file.
+    `inline` functions of its own module, since the cache on disk looks at no other file. (Those of
+    `features` look at several, this one among them.)
     """
 
     def decorate(function: _Function) -> _Function:
@@ -70,7 +71,7 @@ def compile_kernels() -> None:
         compiled.disable_compile()
 
 
-_C = tuple(
+SIP_START = tuple(
     np.uint64(c)
     for c in (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 )
@@ -85,7 +86,8 @@ _State = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
 
 @inline
-def _round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> _State:
+def sip_round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> _State:
+    """One round of SipHash."""
     v0 += v1
     v1 = ((v1 << _13) | (v1 >> _51)) ^ v0
     v0 = (v0 << _32) | (v0 >> _32)
@@ -116,13 +118,13 @@ def _word(data: Bytes, at: np.uint64) -> np.uint64:
 
 @inline
 def _hash(data: Bytes, at: np.uint64, end: np.uint64, k0: np.uint64, k1: np.uint64) -> np.uint64:
-    v0, v1, v2, v3 = _C[0] ^ k0, _C[1] ^ k1, _C[2] ^ k0, _C[3] ^ k1
+    v0, v1, v2, v3 = SIP_START[0] ^ k0, SIP_START[1] ^ k1, SIP_START[2] ^ k0, SIP_START[3] ^ k1
     last = ((end - at) & _FF) << _56
     while at + _8 <= end:
         word = _word(data, at)
         v3 ^= word
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
         v0 ^= word
         at += _8
     shift = _0
@@ -131,12 +133,12 @@ def _hash(data: Bytes, at: np.uint64, end: np.uint64, k0: np.uint64, k1: np.uint
         shift += _8
         at += _1
     v3 ^= last
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     v0 ^= last
     v2 ^= _FF
     for _ in range(4):
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     return v0 ^ v1 ^ v2 ^ v3
 
 

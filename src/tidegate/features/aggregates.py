@@ -867,24 +867,27 @@ def read_variance(
     return bits(math.sqrt(variance) if root else variance), VALUE
 
 
-@inline
-def read_least(
-    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
-) -> Answer:
-    """The least value."""
-    if acc[b] < 0:
-        return 0, NULL
-    return _unrank(acc[b + 1], op.double, 0), VALUE
+def _reader(greatest: int) -> Any:
+    @inline
+    def read_extreme(
+        acc: Words,
+        b: int,
+        rows: Rows,
+        op: Operation,
+        s: int,
+        e: int,
+        read: int,
+        limit: int,
+        scale: int,
+    ) -> Answer:
+        if acc[b] < 0:
+            return 0, NULL
+        return _unrank(acc[b + 1], op.double, greatest), VALUE
+
+    return read_extreme
 
 
-@inline
-def read_greatest(
-    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
-) -> Answer:
-    """The greatest value."""
-    if acc[b] < 0:
-        return 0, NULL
-    return _unrank(acc[b + 1], op.double, 1), VALUE
+read_least, read_greatest = _reader(0), _reader(1)
 
 
 # A row that arrives late shifts those behind it; where it falls inside the frame, it enters.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numba import types
 
-from tidegate.events.fingerprints import inline
+from tidegate.events.fingerprints import SIP_START, inline, sip_round
 from tidegate.features.layout import BOOLEAN, DECIMAL, HASHED, PLAIN, TEXT
 from tidegate.features.memory import Words, bounds_at, bytes_at, prefetch, real, words_at
 from tidegate.schema import ColumnType, Kind
@@ -27,10 +27,6 @@ BYTES = types.uint8[::1]
 GIVEN = types.Array(types.int64, 1, "C", readonly=True)  # what others own may be read-only
 INT = types.int64
 
-_C0, _C1 = np.uint64(0x736F6D6570736575), np.uint64(0x646F72616E646F6D)
-_C2, _C3 = np.uint64(0x6C7967656E657261), np.uint64(0x7465646279746573)
-_13, _16, _17, _21, _32 = (np.uint64(n) for n in (13, 16, 17, 21, 32))
-_51, _48, _47, _43 = (np.uint64(n) for n in (51, 48, 47, 43))
 _EE, _DD, _FF = np.uint64(0xEE), np.uint64(0xDD), np.uint64(0xFF)
 
 _State = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
@@ -53,32 +49,17 @@ def describe(column: pa.Array[Any], form: int) -> tuple[list[int], list[Any]]:
 
 
 @inline
-def _round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> _State:
-    v0 += v1
-    v1 = ((v1 << _13) | (v1 >> _51)) ^ v0
-    v0 = (v0 << _32) | (v0 >> _32)
-    v2 += v3
-    v3 = ((v3 << _16) | (v3 >> _48)) ^ v2
-    v0 += v3
-    v3 = ((v3 << _21) | (v3 >> _43)) ^ v0
-    v2 += v1
-    v1 = ((v1 << _17) | (v1 >> _47)) ^ v2
-    v2 = (v2 << _32) | (v2 >> _32)
-    return v0, v1, v2, v3
-
-
-@inline
 def _absorb(state: _State, word: np.uint64) -> _State:
     v0, v1, v2, v3 = state
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3 ^ word)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3 ^ word)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     return v0 ^ word, v1, v2, v3
 
 
 @inline
 def _begin(k0: int, k1: int) -> _State:
     a, b = np.uint64(k0), np.uint64(k1)
-    return _C0 ^ a, _C1 ^ b ^ _EE, _C2 ^ a, _C3 ^ b
+    return SIP_START[0] ^ a, SIP_START[1] ^ b ^ _EE, SIP_START[2] ^ a, SIP_START[3] ^ b
 
 
 @inline
@@ -87,11 +68,11 @@ def _finish(state: _State) -> tuple[Any, Any]:
     v0, v1, v2, v3 = state
     v2 ^= _EE
     for _ in range(4):
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     first = v0 ^ v1 ^ v2 ^ v3
     v1 ^= _DD
     for _ in range(4):
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     return np.int64(first), np.int64(v0 ^ v1 ^ v2 ^ v3)
 
 

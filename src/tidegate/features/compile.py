@@ -8,7 +8,7 @@ scalar expressions around the windows, is evaluated once at the end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -92,6 +92,17 @@ class FeaturePlan:
         return tuple(entity for layer in self.layers for entity in layer.entities)
 
     @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns of the stream that it reads, the event time among them."""
+        names = {self.event_time}.union(*self.reads.values())
+        names.update(*(e.plan.keys for e in self.entities), *(f.columns for f in self.features))
+        return frozenset(names & self.declared.keys())
+
+    def behind(self, names: Iterable[str]) -> set[str]:
+        """The columns, and all that they are computed from."""
+        return _behind(self.reads, names)
+
+    @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
         return pa.schema([pa.field(f.name, f.type.arrow) for f in self.features])
@@ -102,7 +113,7 @@ class FeaturePlan:
         It has no features. Entities in later layers bring along those that they are computed from.
         """
         wanted = [e for e in self.entities if e.fingerprint not in known]
-        behind = _behind(self.reads, [c for e in wanted for c in e.outputs])
+        behind = self.behind(c for e in wanted for c in e.outputs)
         layers = tuple(
             Layer(
                 tuple(h for h in layer.hidden if h.name in behind),
@@ -235,21 +246,15 @@ def _declared(
     return {f"{c}: {types[c]}" for c in _behind(reads, names) if c in types}
 
 
-def _behind(reads: Mapping[str, frozenset[str]], names: Sequence[str] | frozenset[str]) -> set[str]:
+def _behind(reads: Mapping[str, frozenset[str]], names: Iterable[str]) -> set[str]:
     """The columns and all that they are computed from."""
-    return set(_walk(reads, names))
-
-
-def _walk(
-    reads: Mapping[str, frozenset[str]], names: Sequence[str] | frozenset[str]
-) -> Iterator[str]:
-    waiting, seen = list(names), set(names)
+    found = set(names)
+    waiting = list(found)
     while waiting:
-        name = waiting.pop()
-        yield name
-        new = reads.get(name, frozenset()) - seen
-        seen |= new
+        new = reads.get(waiting.pop(), frozenset()) - found
+        found |= new
         waiting += new
+    return found
 
 
 def _sql(expression: Expression | None) -> str:

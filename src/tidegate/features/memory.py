@@ -28,8 +28,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PAGE = mmap.PAGESIZE
 _HUGE = 4 << 20
 
-# The modules whose functions are compiled.
-_COMPILED = ("aggregates", "columns", "history", "kernels", "layout", "memory")
+# The modules whose functions are compiled, as paths from here.
+_COMPILED = (
+    "aggregates",
+    "columns",
+    "history",
+    "kernels",
+    "layout",
+    "memory",
+    "../events/fingerprints",
+)
 
 _waiting: list[tuple[Any, Any]] = []
 _compiling = Lock()
@@ -91,14 +99,14 @@ def unfolded(function: _Function) -> _Function:
 
 
 def _stamp() -> tuple[tuple[str, int, int], ...]:
-    files = [Path(__file__).with_name(f"{name}.py") for name in _COMPILED]
+    files = [Path(__file__).parent / f"{name}.py" for name in _COMPILED]
     return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
 def compile_kernels() -> None:
     """Compile all kernels of this package imported so far, or load them from the cache on disk.
 
-    Takes a minute the first time and a second after that; several threads may call it.
+    Takes a minute and a half the first time and a second after that; several threads may call it.
     """
     with _compiling:
         while _waiting:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from tidegate.errors import InputError
 from tidegate.sinks.contract import Delivery
 from tidegate.warehouse.faults import storage
-from tidegate.warehouse.layout import shown_type
+from tidegate.warehouse.layout import fitted, shown_type
 from tidegate.warehouse.parquet import DataFile
 from tidegate.warehouse.table import active_files, stored_schema
 
@@ -121,6 +121,13 @@ class TableFeed:
                 self._table.refresh()
                 return self._read(offset, until, rows_max)
 
+    def deliveries(self, first: int, *, until: int, rows_max: int) -> Iterator[Delivery]:
+        """All rows at `first <= log_offset < until`, one delivery after the other; see `read`."""
+        while first < until:
+            delivery = self.read(first, until=until, rows_max=rows_max)
+            yield delivery
+            first = delivery.next_offset
+
     def _read(self, offset: int, until: int, rows_max: int) -> Delivery:
         schema = self._schema()
         start = offset
@@ -210,18 +217,9 @@ def _tables(
                 else file.read_row_group(group.index, columns=have)
             )
         # Before they are chosen, since another writer of Delta may have kept text as views.
-        rows = _shown(rows, schema)
+        rows = fitted(rows, schema)
         offsets = rows.column("log_offset").to_numpy()
         yield rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
-
-
-def _shown(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    have = set(rows.column_names)
-    columns = [
-        rows.column(f.name).cast(f.type) if f.name in have else pa.nulls(rows.num_rows, f.type)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _ordered(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:

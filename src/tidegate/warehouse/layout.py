@@ -49,6 +49,11 @@ class Layout:
         return pa.Table.from_arrays(columns, schema=stored)
 
 
+def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema in its types; those that the rows lack are null."""
+    return pa.Table.from_arrays([_column(rows, field) for field in schema], schema=schema)
+
+
 def _column(rows: pa.Table, field: pa.Field[Any]) -> pa.ChunkedArray[Any]:
     if field.name not in rows.schema.names:
         return pa.chunked_array([pa.nulls(rows.num_rows, field.type)])

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from tidegate.warehouse.layout import ROW_GROUP_ROWS, Layout
+from tidegate.warehouse.layout import ROW_GROUP_ROWS, Layout, fitted
 
 _EPOCH = date(1970, 1, 1)
 _SAMPLE_ROWS = 1_024
@@ -109,27 +109,18 @@ def merge_files(
 
 def _row_groups(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of files in order, as row groups of `ROW_GROUP_ROWS`, the last one smaller."""
-    held: list[pa.RecordBatch] = []
+    held: list[pa.Table] = []
     rows = 0
     for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_MERGE_ROWS):
-                held.append(_conformed(batch, schema))
+                held.append(fitted(pa.Table.from_batches([batch]), schema))
                 rows += batch.num_rows
                 if rows >= ROW_GROUP_ROWS:
-                    yield pa.Table.from_batches(held, schema)
+                    yield pa.concat_tables(held)
                     held, rows = [], 0
     if held:
-        yield pa.Table.from_batches(held, schema)
-
-
-def _conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    have = set(batch.schema.names)
-    columns = [
-        batch.column(f.name).cast(f.type) if f.name in have else pa.nulls(batch.num_rows, f.type)
-        for f in schema
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+        yield pa.concat_tables(held)
 
 
 def _pruning(layout: Layout) -> list[str]:
