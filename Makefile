@@ -36,7 +36,7 @@ bench: $(READY) ## run the benchmarks and write docs/benchmarks.md
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \
-	  --generate-hashes --extra pandas --extra s3 --group dev pyproject.toml -o requirements.lock
+	  --generate-hashes --extra pandas --extra report --extra s3 --group dev pyproject.toml -o requirements.lock
 
 clean: ## remove what was installed and made
 	rm -rf $(VENV) demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
