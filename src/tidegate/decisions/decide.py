@@ -30,7 +30,7 @@ def decide(
     columns = [
         events[schema.id].cast(pa.string()),
         events[schema.event_time],
-        _NAMES.take(pa.array(_actions(hits, n), pa.int8())),
+        _NAMES.take(pa.array(ranks(hits, n), pa.int8())),
         pa.nulls(n, pa.float64()),
         _listed(hits, n),
         pa.repeat(pa.scalar(version), n),
@@ -40,18 +40,18 @@ def decide(
     return pa.RecordBatch.from_arrays(columns, schema=DECISIONS)
 
 
-def _actions(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:
-    """The rank in `SEVERITY` of each row's action."""
-    ranks, allowed = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
+def ranks(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:
+    """The rank in `SEVERITY` of the action on each of `n` rows."""
+    found, allowed = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
     for hit in hits:
         if hit.rule.mode is not Mode.LIVE:
             continue
         if hit.action is Action.ALLOW:
             allowed[hit.rows] = True
         else:
-            ranks[hit.rows] = np.maximum(ranks[hit.rows], _RANK[hit.action])
-    ranks[allowed] = 0
-    return ranks
+            found[hit.rows] = np.maximum(found[hit.rows], _RANK[hit.action])
+    found[allowed] = 0
+    return found
 
 
 def _listed(hits: Sequence[Hits], n: int) -> pa.ListArray[Any]:

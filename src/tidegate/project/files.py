@@ -32,6 +32,25 @@ def gather(root: Path) -> tuple[dict[str, str], list[Problem]]:
     return files, problems
 
 
+def read(path: Path) -> str:
+    """The text of a file that need not belong to a project, named in messages as it was given.
+
+    Raises: ProjectError.
+    """
+    name, files, problems = str(path), dict[str, str](), list[Problem]()
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise ProjectError([Problem(name, 1, 1, f"cannot be read: {_why(error)}")]) from error
+    if len(content) > _FILE_BYTES_MAX:
+        raise ProjectError([Problem(name, 1, 1, "is larger than 1 MiB")])
+    _decode(name, content, files, problems)
+    if problems:
+        raise ProjectError(problems)
+    return files[name]
+
+
 def _take(root: Path, name: str, files: dict[str, str], problems: list[Problem]) -> None:
     """Read a file of the project into `files`; one that is not there is left to later checks."""
     path = root / name

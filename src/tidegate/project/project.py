@@ -63,6 +63,18 @@ def load(root: Path) -> Project:
     return _read(files, root=root, unreadable=problems)
 
 
+def read_rules(text: str, *, file: str) -> tuple[Rule, ...]:
+    """The rules in the text of a file laid out as `rules.toml`; `file` is its name in messages.
+
+    Raises: ProjectError with all problems.
+    """
+    reader = Reader(Document(text, file=file), {})
+    rules: tuple[Rule, ...] = _read_rules(reader)["rules"]
+    if problems := reader.shown():
+        raise ProjectError(problems)
+    return rules
+
+
 def version(project: Project) -> str:
     """12 hexadecimal digits that stand for the features, rules, window queries and stream settings.
 

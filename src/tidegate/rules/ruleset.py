@@ -86,22 +86,33 @@ class RuleSet:
             return []
         return self.hits(batch, self._evaluated.evaluate(batch))
 
-    def hits(self, batch: pa.RecordBatch, results: Sequence[Evaluated]) -> list[Hits]:
-        """The hits, where somebody has evaluated `conditions` already."""
+    def hits(
+        self, batch: pa.RecordBatch, results: Sequence[Evaluated], *, with_reasons: bool = True
+    ) -> list[Hits]:
+        """The hits, where somebody has evaluated `conditions` already.
+
+        Without reasons, for counting, those of the rows that were hit are left empty.
+        """
         pairs = zip(self.rules, results, strict=True)
-        return [hit for rule, result in pairs for hit in _hits(rule, result, batch)]
+        told = batch if with_reasons else None
+        return [hit for rule, result in pairs for hit in _hits(rule, result, told)]
 
 
-def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch) -> list[Hits]:
+def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch | None) -> list[Hits]:
     found = []
     hit = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
     rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
     if len(rows):
-        told = batch.select(sorted(rule.reason.columns)).take(pa.array(rows, pa.int64()))
-        found.append(Hits(rule, rule.action, rows, rule.reason.render(told)))
+        reasons = [] if batch is None else _reasons(rule, rows, batch)
+        found.append(Hits(rule, rule.action, rows, reasons))
     if result.errors:
         found.append(_failed(rule, result.errors))
     return found
+
+
+def _reasons(rule: Rule, rows: Rows, batch: pa.RecordBatch) -> list[str]:
+    told = batch.select(sorted(rule.reason.columns)).take(pa.array(rows, pa.int64()))
+    return rule.reason.render(told)
 
 
 def _failed(rule: Rule, errors: Mapping[int, str]) -> Hits:
