@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.controls import TimeRecord, VersionRecord, control
 from tidegate.counters import Counters
-from tidegate.engine import Engine, EngineState, TimeRecord, VersionRecord, Work, control
+from tidegate.engine import Engine, EngineState, Work
 from tidegate.errors import DamageError, StorageFullError
 from tidegate.evaluator import Evaluator
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog

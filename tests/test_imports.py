@@ -11,6 +11,7 @@ ROOT = Path(tidegate.__file__).parent
 ORDER = [
     ["errors", "clock", "schema", "records", "ids", "memory"],
     ["outcome", "sinks.contract"],
+    ["controls"],
     ["sql.source"],
     ["project"],
     ["events"],

@@ -22,6 +22,13 @@ import pyarrow as pa
 import structlog
 
 from tidegate.clock import Clock
+from tidegate.controls import (
+    ControlRecord,
+    TimeRecord,
+    VersionRecord,
+    control_record,
+    control_rows,
+)
 from tidegate.errors import DamageError, ProjectError
 from tidegate.evaluator import BEGINNING, Buffer, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
@@ -37,7 +44,6 @@ from tidegate.outcome import (
     features_schema,
 )
 from tidegate.program import Program
-from tidegate.records import Records
 from tidegate.sql.expression import Evaluated
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
@@ -52,28 +58,6 @@ Integers = npt.NDArray[np.int64]
 # The accepted events with `first_offset <= log_offset < until_offset` in the order of the log, in
 # batches with the named columns and `log_offset`; called with the two offsets and the names.
 History: TypeAlias = Callable[[int, int, Sequence[str]], Iterator[pa.RecordBatch]]
-
-
-class VersionRecord(msgspec.Struct, tag="version", frozen=True):
-    """Control record: from here on the project's files are these."""
-
-    version: str
-    files: dict[str, str]
-
-
-class TimeRecord(msgspec.Struct, tag="time", frozen=True):
-    """Control record: event time has passed to at least `event_time` (UTC microseconds)."""
-
-    event_time: int
-
-
-ControlRecord = VersionRecord | TimeRecord
-_CONTROL: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)
-
-
-def control(record: ControlRecord) -> Records:
-    """A control record as the log holds it."""
-    return Records.of([msgspec.json.encode(record)])
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -218,16 +202,22 @@ class Engine:
     # -- control records -------------------------------------------------------------------------
 
     def _control(self, entry: Entry) -> list[Outcome]:
-        """What follows from each record by itself: a new version may have other tables."""
+        """What follows from each stretch of records: a new version may have other tables."""
         outcomes = []
-        for offset, record in enumerate(entry.records, start=entry.first_offset):
+        offset = entry.first_offset
+        for records in _steps(entry):
             closed: dict[str, Closed] = {}
-            match control_record(record, offset=offset):
+            match records[0]:
                 case VersionRecord(files=files):
                     self._switch(logged_program(files, offset=offset), offset=offset)
                 case TimeRecord(event_time=time):
                     closed = self._pass_time(time, offset=offset)
-            outcomes.append(self._outcome(offset, offset + 1, closed=closed))
+                case _:
+                    pass
+            controls = control_rows(records, first_offset=offset, at=entry.ingest_time)
+            until = offset + len(records)
+            outcomes.append(self._outcome(offset, until, closed=closed, controls=controls))
+            offset = until
         return outcomes
 
     def _switch(self, program: Program, *, offset: int) -> None:
@@ -322,6 +312,7 @@ class Engine:
         dead_letters: pa.RecordBatch | None = None,
         duplicates: pa.RecordBatch | None = None,
         closed: Mapping[str, Closed],
+        controls: Mapping[str, pa.RecordBatch] | None = None,
     ) -> Outcome:
         for name, state in closed.items():
             for offset, reason in state.errors:
@@ -344,6 +335,7 @@ class Engine:
             late_rows=_sorted_late(late),
             windows=windows,
             features=features,
+            controls=controls or {},
         )
 
 
@@ -443,12 +435,18 @@ def _stretches(work: Sequence[Work]) -> Iterator[list[Work]]:
         yield stretch
 
 
-def control_record(record: bytes, *, offset: int) -> ControlRecord:
-    """The control record of the log at `offset`. Raises: DamageError if it is none."""
-    try:
-        return _CONTROL.decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamageError(f"control record at offset {offset}: {error}", offset=offset) from error
+def _steps(entry: Entry) -> Iterator[list[ControlRecord]]:
+    """The records of a control entry: versions and times alone, the others as many as follow."""
+    step: list[ControlRecord] = []
+    for offset, raw in enumerate(entry.records, start=entry.first_offset):
+        record = control_record(raw, offset=offset)
+        alone = isinstance(record, VersionRecord | TimeRecord)
+        if step and (alone or isinstance(step[0], VersionRecord | TimeRecord)):
+            yield step
+            step = []
+        step.append(record)
+    if step:
+        yield step
 
 
 def logged_program(files: Mapping[str, str], *, offset: int) -> Program:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
 from tidegate.clock import Clock, SystemClock
+from tidegate.controls import ControlRecord, control
 from tidegate.datafolder import DataFolder
 from tidegate.engine import Work
 from tidegate.errors import LockedError
-from tidegate.eventlog.contract import Append
+from tidegate.eventlog.contract import Append, EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project
@@ -38,6 +39,9 @@ class Taker(Protocol):
     def take(self, blocks: Iterable[tuple[Records, str]]) -> Iterator[range]:
         """Append each block under its source; yields its offsets once it is durable."""
 
+    def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
+        """Append control records in one entry; the offset of the first, once they are durable."""
+
     def finish(self, *, timeout_seconds: float) -> bool:
         """Wait until all that the log holds is in the tables; False when the time runs out."""
 
@@ -61,6 +65,10 @@ class Inside:
                     yield self._commit(ahead.popleft().result())
             while ahead:
                 yield self._commit(ahead.popleft().result())
+
+    def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
+        """Append control records in one entry; the offset of the first, once they are durable."""
+        return self._pipeline.append(records, source=source)
 
     def _commit(self, work: Work) -> range:
         self._pipeline.wait_for_room(BACKLOG_RECORDS_MAX)
@@ -102,6 +110,13 @@ class Beside:
         for records, source in blocks:
             (first,) = self._log.append_many([Append(records, source, self._clock.now())])
             yield range(first, first + len(records))
+
+    def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
+        """Append control records in one entry; the offset of the first, once they are durable."""
+        now = self._clock.now()
+        return self._log.append(
+            control(*records), source=source, ingest_time=now, kind=EntryKind.CONTROL
+        )
 
     def finish(self, *, timeout_seconds: float) -> bool:
         """Wait until all that the log holds is in the tables; False when the time runs out."""

@@ -12,7 +12,8 @@ import structlog
 
 from tidegate import memory
 from tidegate.clock import Clock
-from tidegate.engine import Engine, EngineState, TimeRecord, control
+from tidegate.controls import TimeRecord, control
+from tidegate.engine import Engine, EngineState
 from tidegate.errors import TransientError
 from tidegate.evaluator import Buffer
 from tidegate.eventlog.contract import EntryKind, EventLog

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -65,6 +65,68 @@ LATE_ROWS = _schema(
     pa.field("log_offset", pa.int64(), nullable=False),
 )
 
+# What follows from control records; `at` is when the record reached us.
+VERSIONS = _schema(
+    pa.field("at", _TIME, nullable=False),
+    pa.field("version", pa.string(), nullable=False),
+    pa.field("change", pa.string(), nullable=False),
+    pa.field("author", pa.string(), nullable=False),
+    pa.field("message", pa.string(), nullable=False),
+    pa.field("folder_version", pa.string(), nullable=False),
+    pa.field("files", pa.string(), nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+LIST_CHANGES = _schema(
+    pa.field("at", _TIME, nullable=False),
+    pa.field("list", pa.string(), nullable=False),
+    pa.field("change", pa.string(), nullable=False),
+    pa.field("value", pa.string(), nullable=False),
+    pa.field("until", _TIME),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("author", pa.string(), nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+LABELS = _schema(
+    pa.field("at", _TIME, nullable=False),
+    pa.field("event_id", pa.string(), nullable=False),
+    pa.field("label", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("known_at", _TIME, nullable=False),
+    pa.field("author", pa.string(), nullable=False),
+    pa.field("event_offset", pa.int64()),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+ANSWERS = _schema(
+    pa.field("at", _TIME, nullable=False),
+    pa.field("event_id", pa.string(), nullable=False),
+    pa.field("event_offset", pa.int64(), nullable=False),
+    pa.field("action", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("answered_at", _TIME, nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+AUDIT = _schema(
+    pa.field("at", _TIME, nullable=False),
+    pa.field("action", pa.string(), nullable=False),
+    pa.field("subject", pa.string(), nullable=False),
+    pa.field("author", pa.string(), nullable=False),
+    pa.field("detail", pa.string(), nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+)
+
+# Tables whose rows follow from control records alone, filed under the date of `at`.
+CONTROL_TABLES = {
+    "versions": VERSIONS,
+    "list_changes": LIST_CHANGES,
+    "labels": LABELS,
+    "answers": ANSWERS,
+    "audit": AUDIT,
+}
+
 # Added to the rows of every window query, after the columns that the query selects.
 WINDOW_COLUMNS = (
     pa.field("window_start", _TIME, nullable=False),
@@ -100,7 +162,8 @@ class Outcome:
 
     Rows ascend by `log_offset`. A window row's `log_offset` is that of the record whose event time
     (or passing of time) closed the window; several rows may share one. `features` is None under a
-    version that has none, else it has a row for each event.
+    version that has none, else it has a row for each event. `controls` has the rows of
+    `CONTROL_TABLES`, those tables alone that have any.
     """
 
     first_offset: int
@@ -112,6 +175,7 @@ class Outcome:
     late_rows: pa.RecordBatch
     windows: Mapping[str, pa.RecordBatch]
     features: pa.RecordBatch | None = None
+    controls: Mapping[str, pa.RecordBatch] = field(default_factory=dict)
 
     def tables(self) -> dict[str, pa.RecordBatch]:
         """The rows by table name."""
@@ -124,4 +188,5 @@ class Outcome:
             "duplicates": self.duplicates,
             "late_rows": self.late_rows,
             **self.windows,
+            **self.controls,
         }

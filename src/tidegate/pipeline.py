@@ -27,11 +27,12 @@ import structlog
 
 from tidegate import memory
 from tidegate.clock import Clock, SystemClock
+from tidegate.controls import ControlRecord, VersionRecord, control
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import make_runners, open_sinks
 from tidegate.door import Door, Tail
-from tidegate.engine import VersionRecord, Work, control
+from tidegate.engine import Work
 from tidegate.errors import StorageFullError
 from tidegate.evaluator import Rebuild
 from tidegate.eventlog.contract import EntryKind
@@ -192,9 +193,17 @@ class Pipeline:
             raise self.failure
 
     def _publish(self) -> None:
-        record = VersionRecord(version=self.program.version, files=dict(self.program.files))
-        self.log.append(
-            control(record), source="project", ingest_time=self.clock.now(), kind=EntryKind.CONTROL
+        version, files = self.program.version, dict(self.program.files)
+        self.append([VersionRecord(version, files, folder_version=version)], source="project")
+
+    def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
+        """Put control records into the log; the offset of the first, once they are durable.
+
+        Raises: as `EventLog.append`.
+        """
+        now = self.clock.now()
+        return self.log.append(
+            control(*records), source=source, ingest_time=now, kind=EntryKind.CONTROL
         )
 
     def close(self, *, drain_seconds: float = 30.0) -> bool:

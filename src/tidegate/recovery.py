@@ -7,8 +7,9 @@ import os
 import structlog
 
 from tidegate.clock import Clock
+from tidegate.controls import VersionRecord, control_record
 from tidegate.datafolder import DataFolder
-from tidegate.engine import Engine, History, VersionRecord, control_record, logged_program
+from tidegate.engine import Engine, History, logged_program
 from tidegate.errors import DamageError, InputError, TidegateError
 from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.events.dedupe import Dedupe

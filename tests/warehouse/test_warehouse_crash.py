@@ -64,9 +64,9 @@ def test_what_power_loss_tore_is_cut_said_and_written_again(
     write_all(warehouse, [30, 31])  # one event
     harm(victim(tmp_path))
     again = opened(tmp_path)
-    assert again.position == 30
+    assert again.position == 20  # tables without rows since then: nothing says they lack none
     assert "`events`" in again.repairs[0]
-    again.write([outcome(30, 40)])
+    again.write([outcome(20, 40)])
     assert unchanged(held(again), 40)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tidegate.clock import SystemClock
 from tidegate.outcome import (
+    AUDIT,
     DEAD_LETTERS,
     DECISIONS,
     DUPLICATES,
@@ -47,6 +48,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "late_rows": LATE_ROWS,
     "features": features_schema(FEATURES),
     "rush": WINDOW,
+    "audit": AUDIT,
 }
 HOUR = 3_600_000_000
 Row = dict[str, Any]
@@ -64,11 +66,18 @@ def rows_at(offset: int) -> dict[str, list[Row]]:
         "decisions": [_decision(offset, time)],
         "features": [_features(offset, time)],
     }
+    if offset % 13 == 6:
+        rows["audit"] = [_audited(offset, time)]
     if offset % 5 == 0:
         rows["rush"] = [_window(offset, time, store) for store in range(offset % 3 + 1)]
     if offset % 11 == 0:
         rows["late_rows"] = [_late(offset, time)]
     return rows
+
+
+def _audited(offset: int, time: int) -> Row:
+    told = {"subject": f"key {offset}", "author": "ann", "detail": "{}"}
+    return {"at": time, "action": "key.add", **told, "log_offset": offset}
 
 
 def _event(offset: int, time: int) -> Row:
@@ -158,8 +167,14 @@ def outcome(first: int, until: int) -> Outcome:
     return Outcome(
         first,
         until,
-        **{k: v for k, v in batches.items() if k != "rush"},
+        events=batches["events"],
+        decisions=batches["decisions"],
+        dead_letters=batches["dead_letters"],
+        duplicates=batches["duplicates"],
+        late_rows=batches["late_rows"],
         windows={"rush": batches["rush"]},
+        features=batches["features"],
+        controls={"audit": batches["audit"]},
     )
 
 

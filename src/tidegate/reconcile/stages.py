@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from tidegate.engine import VersionRecord, control_record
+from tidegate.controls import VersionRecord, control_record
 from tidegate.errors import DamageError
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.ids import IdReader

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tidegate.errors import InputError
 from tidegate.outcome import (
+    CONTROL_TABLES,
     DEAD_LETTERS,
     DECISIONS,
     DUPLICATES,
@@ -104,6 +105,7 @@ def layouts(
         Layout("dead_letters", DEAD_LETTERS, "ingest_time", "ingest_date"),
         Layout("duplicates", DUPLICATES, "ingest_time", "ingest_date"),
         Layout("late_rows", LATE_ROWS, "window_end", "window_date"),
+        *(Layout(name, rows, "at", "at_date") for name, rows in CONTROL_TABLES.items()),
     ]
     if features is not None:
         fixed.append(Layout("features", features_schema(features), "event_time", "event_date"))
