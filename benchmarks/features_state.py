@@ -24,6 +24,7 @@ import pyarrow as pa
 from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
 from benchmarks.features_run import CORES, plan_of, running_newest
 from benchmarks.process import Use, fresh_folder
+from tidegate.features import batch as batch_module
 from tidegate.features import entity
 from tidegate.features.compile import FeaturePlan
 from tidegate.features.entity import EntityState
@@ -37,7 +38,10 @@ _EVENTS_A_SECOND = 1_000  # of event time
 _MEASURED = 1_000_000
 _SEED = 7
 _BLOCK = 16 << 20
-_KERNELS = ("name_keys", "place", "load", "advance", "emit")
+_KERNELS = {
+    **dict.fromkeys(("name_keys", "place", "load", "emit"), batch_module),
+    "advance": entity,
+}
 
 _Ints = npt.NDArray[np.int64]
 Step = tuple[pa.RecordBatch, _Ints, _Ints]
@@ -177,14 +181,14 @@ def _counted() -> Iterator[list[int]]:
 
         return call
 
-    kernels = {name: getattr(entity, name) for name in _KERNELS}
+    kernels = {name: getattr(module, name) for name, module in _KERNELS.items()}
     try:
         for name, kernel in kernels.items():
-            setattr(entity, name, counted(kernel))
+            setattr(_KERNELS[name], name, counted(kernel))
         yield spent
     finally:
         for name, kernel in kernels.items():
-            setattr(entity, name, kernel)
+            setattr(_KERNELS[name], name, kernel)
 
 
 def _hidden(plan: FeaturePlan) -> Callable[[pa.RecordBatch], pa.RecordBatch]:

@@ -17,7 +17,7 @@ from sqlglot import expressions as exp
 
 from tidegate.errors import ProjectError
 from tidegate.features.calls import BIGINT, BOOLEAN, FUNCTIONS, KNOWN, OTHERS, Function
-from tidegate.features.frames import ROWS_MAX, Window, Windows
+from tidegate.features.frames import ROWS_MAX, Window, Windows, frame_text
 from tidegate.features.plan import Aggregate, Frame
 from tidegate.features.problems import Problems
 from tidegate.schema import RESERVED, ColumnType, Kind, Schema
@@ -442,7 +442,7 @@ class Binder:
         inner = argument or ("*" if not offset else "")
         inner += f", {offset}" if offset else ""
         where = f" filter {filter_}" if filter_ else ""
-        over = f"{', '.join(keys)}{_frame_text(frame)}"
+        over = f"{', '.join(keys)}{frame_text(frame)}"
         name = f"{aggregate.value}({inner}){where} over ({over})"
         read = [*keys, *(c for c in (argument, filter_) if c is not None)]
         layer = max((self.layers[c] for c in read), default=0)
@@ -487,28 +487,3 @@ def _cast(node: exp.Expr, type_: ColumnType) -> exp.Expr:
 
 def _text(node: exp.Expr) -> str:
     return node.sql(dialect=Dialect, normalize_functions=False, comments=False)
-
-
-_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000))
-
-
-def span_text(micros: int) -> str:
-    """A span of time in the largest unit of which it is a multiple, or falls short by one step.
-
-    >>> span_text(7_200_000_000), span_text(7_199_999_999)
-    ('2 h', '2 h less 1 us')
-    """
-    for unit, size in _UNITS:
-        if micros and micros % size == 0:
-            return f"{micros // size} {unit}"
-        if micros > 0 and (micros + 1) % size == 0:
-            return f"{(micros + 1) // size} {unit} less 1 us"
-    return f"{micros} us" if micros else "0"
-
-
-def _frame_text(frame: Frame | None) -> str:
-    if frame is None:
-        return ""
-    bounds = [str(b) if frame.rows else span_text(b) for b in (frame.start, frame.end)]
-    excluded = " without itself" if frame.exclude_current else ""
-    return f" {'rows' if frame.rows else 'range'} {bounds[0]} to {bounds[1]}{excluded}"

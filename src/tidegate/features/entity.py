@@ -7,46 +7,39 @@ records of keys, the table that finds them, and a heap of rows, texts and tables
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers, read_key
-from tidegate.features.columns import describe, key_form
+from tidegate.features.batch import ALONE, SHARDS, Batch, Reader, Scratch, Writer
+from tidegate.features.columns import describe
 from tidegate.features.kernels import (
     HEAP_FULL,
     NEVER,
     TABLE_FULL,
     advance,
-    emit,
     gaze,
-    load,
-    measure,
     name_keys,
     pack,
-    place,
     rebuild_table,
     relocate,
     settle,
-    spell,
     sweep,
     unpack,
 )
 from tidegate.features.layout import (
-    BOOLEAN,
-    DECIMAL,
     DISTINCTS,
     FRONTIER,
     PLAIN,
     RUN,
     SPAN,
-    TEXT,
     TEXTS,
     Layout,
     lay_out,
@@ -78,22 +71,17 @@ from tidegate.features.memory import (
 )
 from tidegate.features.plan import EntityPlan
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
-from tidegate.schema import Kind
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name
 
-_SHARDS = 32
 _PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once in a pass
-_ALONE = 2048  # rows that are not worth waking other threads for
 _BITS = 6
 _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
 _TASKS = 2  # pieces of a pass for each thread: as few as still even out
 _PIECE_WORDS = 1 << 19  # of a snapshot: what updates may wait for while it is copied
-_SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
 _OFTEN = 1024  # rows between looks at how sparse shards are
-_OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
 
 
 class _Shard:
@@ -215,13 +203,13 @@ class EntityState:
         self.plan = plan
         words = read_key(key).view(np.int64)
         self._layout = lay_out(plan, (int(words[0]), int(words[1])))
-        self._directory = np.zeros((_SHARDS, DIRECTORY), dtype=np.int64)
+        self._directory = np.zeros((SHARDS, DIRECTORY), dtype=np.int64)
         self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
         self._threads = threads
         self._pool = _pool(threads) if threads > 1 else None
-        self._scratch = _Scratch()
-        self._reader = _Reader(self._layout, self._scratch)
-        self._writer = _Writer(self._layout)
+        self._scratch = Scratch()
+        self._reader = Reader(self._layout, self._scratch)
+        self._writer = Writer(self._layout)
         self._job: SnapshotJob | None = None
         self._lock = Lock()
         self._since = 0
@@ -285,7 +273,7 @@ class EntityState:
             self._advance(first, last, batch, out, status)
 
         with self._lock:
-            self._run(take, _SHARDS, wide=n > _ALONE)
+            self._run(take, SHARDS, wide=n > ALONE)
             results = self._writer.write(out, status, batch, self._directory, self._run)
             self._compact(n)
             return results
@@ -296,7 +284,7 @@ class EntityState:
         if self._since < _OFTEN:
             return
         self._since = 0
-        sparse = [s for s in self._shards if s.sparse][: None if n > _ALONE else 1]
+        sparse = [s for s in self._shards if s.sparse][: None if n > ALONE else 1]
 
         def compact(first: int, last: int) -> None:
             for shard in sparse[first:last]:
@@ -344,11 +332,11 @@ class EntityState:
         with self._lock:
             self._run(
                 lambda a, b: sweep(self._directory, a, b, self._layout.program, horizon),
-                _SHARDS,
-                wide=self.keys > _ALONE,
+                SHARDS,
+                wide=self.keys > ALONE,
             )
             self._since = _OFTEN
-            self._compact(_ALONE + 1)
+            self._compact(ALONE + 1)
 
     def begin_snapshot(self) -> SnapshotJob:
         """A snapshot of the state as it is now, to be copied while updates go on.
@@ -382,7 +370,7 @@ class EntityState:
         Raises: DamageError if they are no snapshot, or not one of this plan and key.
         """
         state = cls(plan, key=key, threads=threads)
-        state._fill(read_shards(buffers, marks=state._marks, shards=_SHARDS))
+        state._fill(read_shards(buffers, marks=state._marks, shards=SHARDS))
         return state
 
     def _fill(self, shards: Iterator[tuple[int, list[Part]]]) -> None:
@@ -408,7 +396,7 @@ class EntityState:
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
     def _advance(
-        self, first: int, last: int, batch: _Batch, out: Words, status: npt.NDArray[np.uint8]
+        self, first: int, last: int, batch: Batch, out: Words, status: npt.NDArray[np.uint8]
     ) -> None:
         while True:
             stopped = advance(
@@ -447,201 +435,3 @@ def _joined(parts: Sequence[Evaluated]) -> Evaluated:
     for i, part in enumerate(parts):
         errors.update({row + i * _PASS: why for row, why in part.errors.items()})
     return Evaluated(pa.concat_arrays([p.values for p in parts]), errors)
-
-
-class _Scratch:
-    """Arrays that are used again from pass to pass: new ones would have to be cleared each time."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, npt.NDArray[Any]] = {}
-
-    def words(self, name: str, size: int) -> Words:
-        """The array of that name with `size` words, of any content."""
-        return self._array(name, size, np.int64)
-
-    def bytes(self, name: str, size: int) -> npt.NDArray[np.uint8]:
-        """The array of that name with `size` bytes, of any content."""
-        return self._array(name, size, np.uint8)
-
-    def _array(self, name: str, size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        held = self._held.get(name)
-        if held is None or len(held) < size or len(held) > max(_SCRATCH_MIN, 64 * size):
-            held = self._held[name] = np.empty(size, dtype)
-        return held[:size]
-
-
-class _Batch:
-    """Rows in the order of their shards, ready for the kernels; and what they were read from."""
-
-    __slots__ = (
-        "bounds",
-        "columns",
-        "held",
-        "horizons",
-        "ids",
-        "n",
-        "named",
-        "newest",
-        "order",
-        "ranks",
-        "rows",
-        "texts",
-        "times",
-        "work",
-    )
-
-    def __init__(self, n: int, width: int, scratch: _Scratch) -> None:
-        self.n = n
-        self.bounds: Words = np.empty(_SHARDS + 2, dtype=np.int64)
-        self.order = scratch.words("order", n)
-        self.ranks = scratch.words("ranks", n)
-        self.rows = scratch.words("rows", n * width)
-        self.ids = scratch.words("ids", 3 * n)
-        self.horizons = scratch.words("horizons", n + 1)
-        self.work = scratch.words("work", 7 * n)
-        self.texts = self.columns = self.named = self.times = self.newest = _NOTHING
-        self.held: list[Any] = []
-
-
-_NOTHING: Words = np.zeros(1, dtype=np.int64)
-
-
-class _Reader:
-    """Turns a batch of columns into rows of words."""
-
-    def __init__(self, layout: Layout, scratch: _Scratch) -> None:
-        plan = layout.plan
-        self._layout = layout
-        self._scratch = scratch
-        keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
-        self._keys = keys
-        values = [(name, PLAIN) for name in plan.values]
-        filters = [(name, BOOLEAN) for name in plan.filters]
-        words = [(plan.values[column], form) for column, form in layout.forms]
-        self._columns = [*values, *filters, *words]
-        self._texts = [c for c, (_, form) in enumerate(self._columns) if form == TEXT]
-        self._shape = np.array([layout.flags, len(values), len(filters), len(words)])
-
-    def read(self, events: pa.RecordBatch, times: Integers, newest: Integers, run: Any) -> _Batch:
-        """The rows of a batch, in the order of their shards."""
-        n, program = len(events), self._layout.program
-        batch = _Batch(n, self._layout.width, self._scratch)
-        keys, columns = (
-            self._described(events, self._keys, batch),
-            self._described(events, self._columns, batch),
-        )
-        named = self._scratch.words("named", 3 * n)
-        run(
-            lambda a, b: name_keys(keys, program, len(self._keys), a, b, named),
-            n,
-            wide=n > _ALONE,
-        )
-        place(named, _SHARDS, batch.bounds, batch.order, batch.ranks, n)
-        batch.columns, batch.named = columns, named
-        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
-        batch.horizons[n] = newest[n - 1] - program[SPAN]
-        if self._texts:
-            batch.texts = columns.reshape(-1, 5)[self._texts].ravel()
-        return batch
-
-    def load(self, batch: _Batch, first: int, last: int) -> None:
-        """Fill in the rows of the shards [first, last)."""
-        load(
-            batch.columns,
-            self._shape,
-            batch.times,
-            batch.newest,
-            self._layout.program,
-            batch.order,
-            batch.named,
-            int(batch.bounds[first]),
-            int(batch.bounds[last]),
-            batch.rows,
-            batch.horizons,
-            batch.ids,
-        )
-
-    def names(self, keys: pa.RecordBatch) -> _Batch:
-        """The names of keys alone, in their own order."""
-        n = len(keys)
-        batch = _Batch(n, 0, self._scratch)
-        described = self._described(keys, self._keys, batch)
-        name_keys(described, self._layout.program, len(self._keys), 0, n, batch.ids)
-        batch.order[:] = batch.ranks[:] = np.arange(n)
-        return batch
-
-    @staticmethod
-    def _described(
-        events: pa.RecordBatch, columns: Sequence[tuple[str, int]], batch: _Batch
-    ) -> Words:
-        words: list[int] = []
-        seen: dict[str, tuple[list[int], Any]] = {}
-        for name, form in columns:
-            if name not in seen:
-                seen[name] = describe(events.column(name), form)
-            words += [form, *seen[name][0][1:]]
-        batch.held.append(seen)
-        return np.array(words, dtype=np.int64) if words else _NOTHING
-
-
-class _Writer:
-    """Turns the words that calls gave into columns."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._calls = layout.plan.calls
-        self._types = [c.type.arrow for c in self._calls]
-        self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
-
-    def empty(self) -> list[Evaluated]:
-        """Columns without rows."""
-        return [Evaluated(pa.array([], t), {}) for t in self._types]
-
-    def write(
-        self,
-        out: Words,
-        status: npt.NDArray[np.uint8],
-        batch: _Batch,
-        directory: Words,
-        run: Any,
-    ) -> list[Evaluated]:
-        """A column for each call."""
-        n = batch.n
-        valid = (n + 511) // 512 * 64
-        sizes = {PLAIN: 8 * n, TEXT: 8 * n, DECIMAL: 16 * n, BOOLEAN: (n + 7) // 8}
-        plan, top = [], 0
-        for form in self._forms:
-            plan += [form, top, top + valid, 0, 0]
-            top += valid + (sizes[form] + 63) // 64 * 64
-        slab, words = np.empty(top + 64, dtype=np.uint8), np.array(plan, dtype=np.int64)
-        run(
-            lambda a, b: emit(out, status, batch.ranks, n, words, a, b, slab),
-            len(self._calls),
-            wide=n > _ALONE,
-        )
-        buffer, done = pa.py_buffer(cast(Any, slab)), words.tolist()
-        results = []
-        for c, kind in enumerate(self._types):
-            form, at, values, nulls, errors = done[5 * c : 5 * c + 5]
-            held = [buffer.slice(values, sizes[form])]
-            present = buffer.slice(at, valid) if nulls else None
-            if form == TEXT:
-                places = slab[values : values + 8 * n].view(np.int64)
-                held = self._texts(places, batch, directory)
-            column: pa.Array[Any] = pa.Array.from_buffers(kind, n, [present, *held], nulls)
-            results.append(Evaluated(column, self._errors(c, status, batch) if errors else {}))
-        return results
-
-    @staticmethod
-    def _texts(places: Words, batch: _Batch, directory: Words) -> list[pa.Buffer]:
-        bounds = np.empty(batch.n + 1, dtype=np.int32)
-        size = measure(directory, batch.ids, batch.ranks, places, batch.n, bounds)
-        if size >= 2**31:
-            raise ValueError(f"the texts of {batch.n} rows have {size} bytes, at most 2^31 fit")
-        data = np.empty(size, dtype=np.uint8)
-        spell(directory, batch.ids, batch.ranks, places, batch.n, bounds, data)
-        return [pa.py_buffer(cast(Any, bounds)), pa.py_buffer(cast(Any, data))]
-
-    def _errors(self, c: int, status: npt.NDArray[np.uint8], batch: _Batch) -> Mapping[int, str]:
-        n, call = batch.n, self._calls[c]
-        rows = np.sort(batch.order[np.flatnonzero(status[c * n : (c + 1) * n] > 1)])
-        return dict.fromkeys(rows.tolist(), f"sum overflows {call.type}")

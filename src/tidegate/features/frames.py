@@ -224,3 +224,29 @@ class Windows:
 def _adds(node: exp.Window) -> bool:
     """Whether OVER holds more than the name of a window."""
     return any(node.args.get(part) for part in ("partition_by", "order", "spec"))
+
+
+_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000))
+
+
+def span_text(micros: int) -> str:
+    """A span of time in the largest unit of which it is a multiple, or falls short by one step.
+
+    >>> span_text(7_200_000_000), span_text(7_199_999_999)
+    ('2 h', '2 h less 1 us')
+    """
+    for unit, size in _UNITS:
+        if micros and micros % size == 0:
+            return f"{micros // size} {unit}"
+        if micros > 0 and (micros + 1) % size == 0:
+            return f"{(micros + 1) // size} {unit} less 1 us"
+    return f"{micros} us" if micros else "0"
+
+
+def frame_text(frame: Frame | None) -> str:
+    """A frame in the words of `--explain`; nothing for none."""
+    if frame is None:
+        return ""
+    bounds = [str(b) if frame.rows else span_text(b) for b in (frame.start, frame.end)]
+    excluded = " without itself" if frame.exclude_current else ""
+    return f" {'rows' if frame.rows else 'range'} {bounds[0]} to {bounds[1]}{excluded}"
