@@ -26,6 +26,7 @@ ORDER = [
     ["sinks"],
     ["warehouse"],
     ["snapshots", "datafolder", "lookup", "counters"],
+    ["access"],
     ["door", "writer", "keeper", "deliveries", "recovery"],
     ["reconcile"],
     ["pipeline"],

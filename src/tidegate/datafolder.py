@@ -26,6 +26,7 @@ class DataFolder:
         self.snapshots = root / "snapshots"
         self.dedupe = root / "dedupe"
         self.ledger = root / "sinks.sqlite"
+        self.operational = root / "operational.sqlite"
         self._lock: IO[str] | None = None
         for folder in (root, self.tables, self.snapshots, self.dedupe):
             folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,8 @@ discount = "double?"
 folder = "data"
 [warehouse]
 commit_every = "100 ms"
+[access]
+required = false
 [service]
 body_bytes_max = "1 MiB"
 batch_records_max = 2000

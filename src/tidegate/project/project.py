@@ -22,7 +22,17 @@ from tidegate.project.document import Document
 from tidegate.project.files import RULES_FILE, SETTINGS_FILE, gather
 from tidegate.project.reader import Reader
 from tidegate.project.setting import Setting, settings_of
-from tidegate.project.settings import Data, Features, Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.settings import (
+    Access,
+    Data,
+    Features,
+    Log,
+    Rule,
+    Service,
+    Stream,
+    Warehouse,
+    Window,
+)
 from tidegate.project.sinks import TYPES, Sink
 from tidegate.project.tokens import tokens
 from tidegate.project.values import suggestion
@@ -44,6 +54,7 @@ class Project:
     windows: tuple[Window, ...]
     sinks: tuple[Sink, ...]
     service: Service
+    access: Access
     warehouse: Warehouse
     log: Log
     data: Path
@@ -132,7 +143,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
     return Project(root=root, files=MappingProxyType(dict(files)), data=root / folder, **pieces)
 
 
-_TOP = ("stream", "features", "windows", "sinks", "service", "warehouse", "log", "data")
+_TOP = ("stream", "features", "windows", "sinks", "service", "access", "warehouse", "log", "data")
 
 
 def _read_settings(reader: Reader) -> dict[str, Any]:
@@ -147,6 +158,7 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     pieces["sinks"] = _sinks(reader, stream)
     for name, table in (
         ("service", Service),
+        ("access", Access),
         ("warehouse", Warehouse),
         ("log", Log),
         ("data", Data),

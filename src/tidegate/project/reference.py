@@ -9,7 +9,17 @@ import sys
 from collections.abc import Iterator
 
 from tidegate.project.setting import Setting, settings_of
-from tidegate.project.settings import Data, Features, Log, Rule, Service, Stream, Warehouse, Window
+from tidegate.project.settings import (
+    Access,
+    Data,
+    Features,
+    Log,
+    Rule,
+    Service,
+    Stream,
+    Warehouse,
+    Window,
+)
 from tidegate.project.sinks import TYPES, Sink
 
 # By heading: the dataclass that declares the table, then one whose settings stand elsewhere.
@@ -20,6 +30,7 @@ TABLES: dict[str, tuple[type, ...]] = {
     "[sinks.NAME]": (Sink,),
     **{f'[sinks.NAME] with type = "{name}"': (kind, Sink) for name, kind in TYPES.items()},
     "[service]": (Service,),
+    "[access]": (Access,),
     "[warehouse]": (Warehouse,),
     "[log]": (Log,),
     "[data]": (Data,),

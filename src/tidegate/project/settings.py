@@ -166,6 +166,23 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may use the HTTP door: whoever has an API key, made by `tidegate keys`."""
+
+    required: bool = setting(
+        Boolean(),
+        True,  # noqa: FBT003 - a default as it is written
+        "Whether requests need an API key; `false` goes with an address of this machine alone.",
+    )
+    wrong_keys_per_minute: int = setting(
+        Integer(1, 10_000),
+        20,
+        "Wrong keys that a client address may send in a minute before it is told to come back "
+        "later; five times as many may be sent under one prefix.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warehouse:
     """The tables that events, decisions and all else land in."""
 

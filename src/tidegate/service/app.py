@@ -64,7 +64,7 @@ def create_app(
     app.include_router(metrics_routes(state))
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
-    app.add_middleware(Edge, ids=ids, tally=state.tally)
+    app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
     describe(app, events_path(), bodies=_BODIES)
     return app
 

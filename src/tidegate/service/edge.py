@@ -1,4 +1,4 @@
-"""The outer edge of the application: ids on every answer, a tally of all, and no error past it."""
+"""The outer edge of the application: who may pass, ids on answers, a tally, no error past it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidegate.service.access.admission import Access, authorization_of
 from tidegate.service.answer import refuse
-from tidegate.service.errors import internal_error
+from tidegate.service.errors import Refusal, internal_error
 from tidegate.service.metrics.tally import Tally
 from tidegate.service.requests import RequestIds
 
@@ -20,10 +21,11 @@ _log = structlog.get_logger()
 class Edge:
     """Wraps the application; plain ASGI, so that it costs microseconds."""
 
-    def __init__(self, app: ASGIApp, *, ids: RequestIds, tally: Tally) -> None:
+    def __init__(self, app: ASGIApp, *, ids: RequestIds, tally: Tally, access: Access) -> None:
         self._app = app
         self._ids = ids
         self._tally = tally
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -45,12 +47,26 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, stamped)
+            await self._pass(scope, receive, stamped)
         except Exception as error:  # noqa: BLE001 - the edge of a request: it is logged and answered
             _log_failure(error, scope, request_id)
             if not status:
                 await refuse(scope, stamped, internal_error())
         self._tally.count(scope["method"], _route(scope), status, perf_counter() - began)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in that may come in; who it is from is in the scope's state."""
+        path, method = scope["path"], scope["method"]
+        authorization = authorization_of(scope["headers"])
+        address = (scope.get("client") or ("",))[0]
+        caller = self._access.admit(authorization, path, method, address)
+        if caller is None:
+            caller = await self._access.identify(authorization, path, method, address)
+        if isinstance(caller, Refusal):
+            await refuse(scope, send, caller)
+            return
+        scope["state"]["caller"] = caller
+        await self._app(scope, receive, send)
 
 
 def _route(scope: Scope) -> str:

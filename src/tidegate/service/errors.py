@@ -50,12 +50,14 @@ class Refusal(TidegateError):  # noqa: N818 - what is raised is an answer
         *,
         retry_after_seconds: float | None = None,
         allow: str | None = None,
+        challenge: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_seconds = retry_after_seconds
         self.allow = allow
+        self.challenge = challenge
 
     def body(self, request_id: str) -> bytes:
         """The answer's body, as JSON."""
@@ -69,6 +71,8 @@ class Refusal(TidegateError):  # noqa: N818 - what is raised is an answer
             headers.append((b"retry-after", b"%d" % seconds))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode("latin-1")))
+        if self.challenge is not None:
+            headers.append((b"www-authenticate", self.challenge.encode("latin-1")))
         return headers
 
 

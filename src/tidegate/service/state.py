@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tidegate.pipeline import Pipeline
 from tidegate.project.settings import Service
+from tidegate.service.access.admission import Access
 from tidegate.service.budget import Budget
 from tidegate.service.errors import Refusal
 from tidegate.service.metrics.tally import Tally
@@ -21,6 +22,7 @@ class State:
 
     pipeline: Pipeline
     budget: Budget
+    access: Access
     tally: Tally = field(default_factory=Tally)
     closing: bool = False
     newest_offset: int = 0
@@ -31,7 +33,9 @@ class State:
     @classmethod
     def of(cls, pipeline: Pipeline) -> State:
         """The state for a pipeline that is open."""
-        return cls(pipeline, Budget(pipeline.project.service.queue_bytes_max))
+        project = pipeline.project
+        access = Access.of(project, clock=pipeline.clock)
+        return cls(pipeline, Budget(project.service.queue_bytes_max), access)
 
     @property
     def settings(self) -> Service:
@@ -59,6 +63,7 @@ class State:
         """End the threads; what they are at is not waited for."""
         self.bodies.shutdown(wait=False, cancel_futures=True)
         self.lookups.shutdown(wait=False, cancel_futures=True)
+        self.access.close()
 
 
 _FAILED = "the engine has stopped on an error; the server's log says why"

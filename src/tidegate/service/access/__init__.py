@@ -1,0 +1,1 @@
+"""Who may use which route: the table, and what holds callers to it."""
