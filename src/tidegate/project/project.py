@@ -28,6 +28,7 @@ from tidegate.project.settings import (
     Features,
     Log,
     Rule,
+    Query,
     Service,
     Stream,
     Warehouse,
@@ -57,6 +58,7 @@ class Project:
     access: Access
     warehouse: Warehouse
     log: Log
+    query: Query
     data: Path
 
     @classmethod
@@ -143,7 +145,10 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
     return Project(root=root, files=MappingProxyType(dict(files)), data=root / folder, **pieces)
 
 
-_TOP = ("stream", "features", "windows", "sinks", "service", "access", "warehouse", "log", "data")
+_TOP = (
+    *("stream", "features", "windows", "sinks", "service", "access", "query"),
+    *("warehouse", "log", "data"),
+)
 
 
 def _read_settings(reader: Reader) -> dict[str, Any]:
@@ -164,6 +169,7 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
         ("data", Data),
     ):
         pieces[name] = reader.table(table, (name,))
+        ("query", Query),
     return pieces
 
 

@@ -188,6 +188,41 @@ class Warehouse:
 
     commit_every_us: int = setting(
         Duration(low="10 ms", high="1 hour"),
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What a query over HTTP (`POST /v1/query`) may take."""
+
+    rows_max: int = setting(
+        Integer(1, 10_000_000),
+        10_000,
+        "Rows that an answer has at most; a request may ask for fewer by `limit`.",
+    )
+    result_bytes_max: int = setting(
+        Size(low="1 KiB", high="1 GiB"),
+        "16 MiB",
+        "Bytes that the rows of an answer take at most; the rest is cut off.",
+    )
+    timeout_us: int = setting(
+        Duration(low="100 ms", high="1 hour"),
+        "30 seconds",
+        "How long a query may take, waiting for others included, before it is ended.",
+    )
+    memory_bytes_max: int = setting(
+        Size(low="64 MiB", high="1 TiB"),
+        "512 MiB",
+        "Memory that one query may take; it never goes to the disk instead.",
+    )
+    threads: int = setting(Integer(1, 256), 2, "Threads that one query may use.")
+    running_max: int = setting(
+        Integer(1, 64), 2, "Queries that run at once, each in a process of its own."
+    )
+    waiting_max: int = setting(
+        Integer(0, 10_000),
+        16,
+        "Queries that may wait for those that run, before callers are told to come back later.",
+    )
+
+
         "1 second",
         "How long rows may wait before they are committed to their tables.",
     )

@@ -7,12 +7,12 @@ network, no setting, and it can write nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +21,9 @@ import pyarrow.fs as fs
 from deltalake import DeltaTable
 
 from tidegate.errors import InputError, QueryError
+from tidegate.warehouse.dialects import DUCKDB, translate
 from tidegate.warehouse.faults import storage
+from tidegate.warehouse.guard import named_tables
 from tidegate.warehouse.layout import shown_type
 from tidegate.warehouse.parquet import DataFile
 from tidegate.warehouse.table import active_files, stored_schema
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+Parameters: TypeAlias = Mapping[str, object] | Sequence[object]
+
 _TYPE = duckdb.StatementType
 _PARAMETER = re.compile(r"\$\w+")
+_NONE = "/"  # no table is called so
 _BATCH_ROWS = 65_536
 
 
@@ -74,10 +79,17 @@ class QueryResult:
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        relation: duckdb.DuckDBPyRelation,
+        *,
+        batch_rows: int = _BATCH_ROWS,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._connection = connection  # kept open until the last batch
-        self._reader = relation.to_arrow_reader(_BATCH_ROWS)
+        self.types = tuple(map(str, relation.types))  # of the columns, as DuckDB calls them
+        self.notes = notes  # what of the statement was read otherwise than it was written
+        self._reader = relation.to_arrow_reader(batch_rows)
         self._rows: pa.Table | None = None
 
     @property
@@ -119,28 +131,40 @@ def query(
     root: Path,
     sql: str,
     *,
-    parameters: Mapping[str, object] | None = None,
+    parameters: Parameters | None = None,
+    dialect: str = DUCKDB,
     threads: int | None = None,
     memory_bytes: int = 1 << 30,
+    batch_rows: int = _BATCH_ROWS,
+    guarded: bool = False,
 ) -> QueryResult:
     """The result of one SELECT over the tables in folder `root`.
 
-    `parameters` are the values of `$name` in it. `threads` is DuckDB's own choice where None.
+    `parameters` are the values of `$name` in it, or of `?` in their order. `dialect` is the SQL
+    that it is written in, one of `DIALECTS`. `threads` is DuckDB's own choice where None. What is
+    `guarded` can name the tables and harmless functions alone; see `guard`.
     Raises: QueryError with DuckDB's message.
     """
+    known = [log.parent.name for log in _logs(root)]
+    read = translate(sql, dialect, tables=known)
     with _said_plainly():
         connection = _connection(threads, memory_bytes)
-        _refuse_all_but_select(sql)
-        # DuckDB names the tables of a statement only where no parameter is left open.
-        closed = _PARAMETER.sub("NULL", sql) if parameters else sql
-        for name, snapshot in _snapshots(root, _named(connection, closed)).items():
+        _refuse_all_but_select(read.sql, explained=not guarded)
+        if guarded:
+            names = named_tables(connection, read.sql, known=known) or {_NONE}
+        else:
+            # DuckDB names the tables of a statement only where no parameter is left open.
+            closed = _PARAMETER.sub("NULL", read.sql) if parameters else read.sql
+            names = _named(connection, closed.replace("?", "NULL") if parameters else closed)
+        for name, snapshot in _snapshots(root, names).items():
             _show(connection, name, snapshot)
         connection.execute("SET lock_configuration = true")
         try:
-            return QueryResult(connection, connection.sql(sql, params=parameters))
+            relation = connection.sql(read.sql, params=parameters)
+            return QueryResult(connection, relation, batch_rows=batch_rows, notes=read.notes)
         except duckdb.CatalogException as error:
-            known = ", ".join(f"`{log.parent.name}`" for log in _logs(root))
-            raise QueryError(f"{_plain(error)}\nThe tables are {known}") from error
+            listed = ", ".join(f"`{name}`" for name in known)
+            raise QueryError(f"{_plain(error)}\nThe tables are {listed}") from error
 
 
 def tables(root: Path) -> list[TableInfo]:
@@ -169,12 +193,12 @@ def _connection(threads: int | None, memory_bytes: int) -> duckdb.DuckDBPyConnec
     return connection
 
 
-def _refuse_all_but_select(sql: str) -> None:
+def _refuse_all_but_select(sql: str, *, explained: bool) -> None:
     statements = duckdb.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"one SELECT is expected, {len(statements)} statements were given")
     kind = statements[0].type
-    if kind not in (_TYPE.SELECT, _TYPE.EXPLAIN):
+    if kind is not _TYPE.SELECT and not (explained and kind is _TYPE.EXPLAIN):
         raise QueryError(f"only SELECT can be run here, not {kind.name}")
 
 
