@@ -1,7 +1,8 @@
 """The columns of a stream and their types: the one place that knows how a type is written.
 
 A type is written as in `tidegate.toml`: `text`, `bigint`, `double`, `decimal(p,s)`, `boolean`,
-`timestamp` or `json`, with `?` after it where the value may be missing.
+`timestamp` or `json`, with `?` after it where the value may be missing, and ` pii` at the end where
+not everybody may see it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ _ARROW: dict[Kind, pa.DataType] = {
     Kind.JSON: pa.string(),
 }
 
-_WRITTEN = re.compile(r"(?P<kind>[a-z]+)\s*(?:\(\s*(?P<p>\d+)\s*,\s*(?P<s>\d+)\s*\))?(?P<q>\?)?")
+_WRITTEN = re.compile(
+    r"(?P<kind>[a-z]+)\s*(?:\(\s*(?P<p>\d+)\s*,\s*(?P<s>\d+)\s*\))?(?P<q>\?)?(?P<pii>\s+pii)?"
+)
 
 # Columns that Tidegate adds to the tables; a stream cannot declare them.
 RESERVED = ("extra", "ingest_time", "source", "log_offset", "event_date")
@@ -69,11 +72,15 @@ RESERVED = ("extra", "ingest_time", "source", "log_offset", "event_date")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A declared column of the stream."""
+    """A declared column of the stream; `pii` says that not everybody may see its values.
+
+    As text it is its type, without `pii`, which changes nothing that is decided.
+    """
 
     name: str
     type: ColumnType
     nullable: bool
+    pii: bool = False
 
     @classmethod
     def parse(cls, name: str, written: str) -> Column:
@@ -83,7 +90,7 @@ class Column:
 
         >>> Column.parse("price", "decimal(10,2)?")
         Column(name='price', type=ColumnType(kind=<Kind.DECIMAL: 'decimal'>, precision=10, \
-scale=2), nullable=True)
+scale=2), nullable=True, pii=False)
         """
         match = _WRITTEN.fullmatch(written.strip())
         if match is None or match["kind"] not in set(Kind):
@@ -94,7 +101,12 @@ scale=2), nullable=True)
         precision, scale = int(match["p"] or 0), int(match["s"] or 0)
         if kind is Kind.DECIMAL and not (1 <= precision <= 18 and scale <= precision):
             raise ValueError(f"`{written}`: a decimal has 1 to 18 digits, its scale among them")
-        return cls(name, ColumnType(kind, precision, scale), nullable=bool(match["q"]))
+        return cls(
+            name,
+            ColumnType(kind, precision, scale),
+            nullable=bool(match["q"]),
+            pii=bool(match["pii"]),
+        )
 
     def __str__(self) -> str:
         return f"{self.type}{'?' if self.nullable else ''}"
@@ -127,6 +139,11 @@ class Schema:
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a batch of declared columns."""
         return pa.schema([pa.field(c.name, c.type.arrow, c.nullable) for c in self.columns])
+
+    @cached_property
+    def pii(self) -> frozenset[str]:
+        """The names of the columns that not everybody may see."""
+        return frozenset(c.name for c in self.columns if c.pii)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)

@@ -141,9 +141,17 @@ def launch(
     host: str = "127.0.0.1",
     port: int = 0,
     is_awaited: bool = True,
+    columns: str = "",
+    asks_for_keys: bool = False,
 ) -> ServerProcess:
-    """Start a server; `settings` end the `[service]` table, `before` is code that it runs first."""
-    (folder / "tidegate.toml").write_text(SETTINGS + settings)
+    """Start a server; `settings` end the `[service]` table, `before` is code that it runs first.
+
+    `columns` are declared beside the others.
+    """
+    written = SETTINGS.replace("[data]", f"{columns}[data]") + settings
+    if asks_for_keys:
+        written = written.replace("[access]\nrequired = false\n", "")
+    (folder / "tidegate.toml").write_text(written)
     (folder / "rules.toml").write_text(RULES)
     code = RUN.format(before=before, host=host, port=port)
     with (folder / "stderr").open("a") as errors:

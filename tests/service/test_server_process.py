@@ -189,9 +189,9 @@ def test_logs_are_lines_of_key_and_value_or_json(start: Start, server: ServerPro
         assert line.startswith("timestamp=")
     as_json = "import tidegate.service; plain = tidegate.service.serve\n"
     as_json += "serve = lambda *a, **k: plain(*a, **k, json_logs=True)"
-    other = start(before=as_json, host="0.0.0.0")
+    other = start(before=as_json, host="0.0.0.0", asks_for_keys=True)
     assert other.stop() == 0
     lines = [json.loads(line) for line in other.errors.splitlines() if line.startswith("{")]
-    # An address that others reach is warned of.
+    # An address that others reach is warned of: keys would travel unencrypted.
     assert [line["event"] for line in lines] == ["open_to_others", "ready", "stopping", "stopped"]
     assert "open_to_others" not in server.errors

@@ -43,6 +43,9 @@ def _check_column(
     elif column.nullable:
         hint = f"write `{column.type}` without `?`"
         reader.refuse(place, f"`{name}` is the {_ROLES[key]}: it cannot be missing", hint=hint)
+    elif column.pii:
+        hint = "it is in every table, answer and path; send a pseudonym in its place"
+        reader.refuse(place, f"`{name}` is the {_ROLES[key]}: it cannot be `pii`", hint=hint)
 
 
 _ROLES = {"id": "stream's id", "event_time": "event time"}
@@ -115,6 +118,15 @@ def _check_objects(
             hint = suggestion(name, known)
             at = (*path, "path")
             reader.refuse(at, f"`path` has the unknown hole `{name}`", hint=hint, position=position)
+
+
+def check_tls(reader: Reader) -> None:
+    """A certificate comes with its key."""
+    for key, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+        path: Path = ("service", key)
+        if reader.value(path) is not None and reader.value(("service", other)) is None:
+            hint = "a certificate and its key go together"
+            reader.refuse(path, f"`{key}` needs `{other}` beside it", hint=hint, at_key=True)
 
 
 def check_places(reader: Reader, sinks: Iterable[Sink]) -> None:

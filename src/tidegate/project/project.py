@@ -16,6 +16,7 @@ from tidegate.project.checks import (
     check_places,
     check_sink,
     check_stream,
+    check_tls,
     check_window,
 )
 from tidegate.project.document import Document
@@ -27,14 +28,15 @@ from tidegate.project.settings import (
     Data,
     Features,
     Log,
-    Rule,
     Query,
+    Rule,
     Service,
     Stream,
     Warehouse,
     Window,
 )
 from tidegate.project.sinks import TYPES, Sink
+from tidegate.project.tls import check_tls_files
 from tidegate.project.tokens import tokens
 from tidegate.project.values import suggestion
 
@@ -56,9 +58,9 @@ class Project:
     sinks: tuple[Sink, ...]
     service: Service
     access: Access
+    query: Query
     warehouse: Warehouse
     log: Log
-    query: Query
     data: Path
 
     @classmethod
@@ -73,7 +75,10 @@ class Project:
 def load(root: Path) -> Project:
     """The project in the folder `root`. Raises: ProjectError with all problems."""
     files, problems = gather(root)
-    return _read(files, root=root, unreadable=problems)
+    project = _read(files, root=root, unreadable=problems)
+    # Of the folder alone: a project that is read back from the log needs no certificate.
+    check_tls_files(project.service, root=root, settings=files[SETTINGS_FILE])
+    return project
 
 
 def read_rules(text: str, *, file: str) -> tuple[Rule, ...]:
@@ -164,12 +169,13 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     for name, table in (
         ("service", Service),
         ("access", Access),
+        ("query", Query),
         ("warehouse", Warehouse),
         ("log", Log),
         ("data", Data),
     ):
         pieces[name] = reader.table(table, (name,))
-        ("query", Query),
+    check_tls(reader)
     return pieces
 
 

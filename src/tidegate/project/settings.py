@@ -163,6 +163,12 @@ class Service:
         False,  # noqa: FBT003 - a default as it is written
         "Whether `/store-events-producer-fn` makes store events, for demonstrations.",
     )
+    tls_certificate: str | None = optional(
+        Text(), "The file of the certificate (chain) in PEM, relative to the project's folder."
+    )
+    tls_key: str | None = optional(
+        Text(), "The file of the certificate's key in PEM, without a password."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +188,6 @@ class Access:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Warehouse:
-    """The tables that events, decisions and all else land in."""
-
-    commit_every_us: int = setting(
-        Duration(low="10 ms", high="1 hour"),
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """What a query over HTTP (`POST /v1/query`) may take."""
@@ -223,6 +223,12 @@ class Query:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Warehouse:
+    """The tables that events, decisions and all else land in."""
+
+    commit_every_us: int = setting(
+        Duration(low="10 ms", high="1 hour"),
         "1 second",
         "How long rows may wait before they are committed to their tables.",
     )

@@ -426,7 +426,10 @@ class Columns:
     """A table of column names and their types."""
 
     name: str = "table of column types"
-    bounds: str = ", ".join(f"`{w}`" for w in _TYPE_WORDS) + "; `?` after it: may be missing"
+    bounds: str = (
+        ", ".join(f"`{w}`" for w in _TYPE_WORDS)
+        + "; `?` after it: may be missing; ` pii` at the end: not for everybody's eyes"
+    )
 
     def parse(self, value: object, where: Where) -> tuple[Column, ...]:  # noqa: ARG002 - as above
         """The columns, in the order in which they are written."""
@@ -469,5 +472,5 @@ def _column(name: str, written: object) -> Column:
     try:
         return Column.parse(name, written)
     except ValueError as error:
-        hint = suggestion(re.sub(r"[(?].*", "", written), _TYPE_WORDS)
+        hint = suggestion(re.sub(r"[(?].*|\s+pii\s*$", "", written), _TYPE_WORDS)
         raise Refused(f"has an {error}", path=(name,), hint=hint) from error

@@ -19,6 +19,7 @@ import uvloop
 from tidegate.errors import ProjectError, TidegateError
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project
+from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
 from tidegate.service.protocol import Connection, Limits
@@ -86,10 +87,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
     """The base URL of a bound socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _serve(
@@ -100,7 +101,10 @@ def _serve(
     on_ready: Callable[[str], None],
     bare: bool,
 ) -> int:
-    url = url_of(listener)
+    url = url_of(listener, scheme=_scheme(project))
+    if not (project.access.required or _is_loopback(listener)):
+        _log.error("open_without_keys", url=url, reason=_WITHOUT_KEYS)
+        return 1
     try:
         pipeline = Pipeline(project).open(purpose=f"tidegate run at {url}", rebuild_beside=True)
     except ProjectError:
@@ -108,24 +112,42 @@ def _serve(
     except TidegateError as error:
         _log.error("cannot_open", data=str(project.data), reason=str(error))
         return 1
-    server = _server(pipeline, on_ready=lambda: _ready(listener, on_ready), bare=bare)
+    try:
+        ready = partial(_ready, project, listener, on_ready)
+        server = _server(pipeline, on_ready=ready, bare=bare)
+    except (TidegateError, OSError) as error:  # OSError: the certificate
+        _log.error("cannot_open", data=str(project.data), reason=str(error))
+        pipeline.close()
+        return 1
     signals.stop = server.stop
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))
     return _close(pipeline)
 
 
-def _ready(listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-    url = url_of(listener)
-    if not _is_loopback(listener.getsockname()[0]):
-        reason = "whoever reaches this address can send events and read decisions"
+def _ready(project: Project, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    url = url_of(listener, scheme=_scheme(project))
+    if not _is_loopback(listener) and _scheme(project) == "http":
+        reason = "keys and events travel unencrypted: name `service.tls_certificate`"
         _log.warning("open_to_others", url=url, reason=reason)
     _log.info("ready", url=url)
     on_ready(url)
 
 
-def _is_loopback(host: str) -> bool:
+def _scheme(project: Project) -> str:
+    return "http" if project.service.tls_certificate is None else "https"
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it; not so for an IPv4 address written as IPv6."""
+    host: str = listener.getsockname()[0]
     return host == "::1" or host.startswith("127.")
+
+
+_WITHOUT_KEYS = (
+    "`access.required` is false, which only goes with an address of this machine: listen on "
+    "127.0.0.1, or take the setting out and make keys by `tidegate keys`"
+)
 
 
 def _close(pipeline: Pipeline) -> int:
@@ -174,6 +196,8 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
         backlog=_BACKLOG_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
+    config.load()
+    config.ssl = tls_context(settings, pipeline.project.root)
     return Server(config, state, on_ready=on_ready)
 
 
