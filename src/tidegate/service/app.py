@@ -52,9 +52,7 @@ def create_app(
     state = State.of(pipeline)
     app = _empty_app()
     app.state.service = state
-    app.router.routes.append(
-        Route(EventsEndpoint.path_format, EventsEndpoint(state), methods=["POST"])
-    )
+    _add_hot(app, state, EventsEndpoint(state))
     if bare:
         app.router.routes.append(Route(BareEndpoint.path_format, BareEndpoint(), methods=["POST"]))
     app.include_router(decision_routes(state))
@@ -67,6 +65,12 @@ def create_app(
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
     describe(app, events_path(), bodies=_BODIES)
     return app
+
+
+def _add_hot(app: FastAPI, state: State, endpoint: EventsEndpoint) -> None:
+    """A route that also answers small requests on its own, without the application."""
+    app.router.routes.append(Route(endpoint.path_format, endpoint, methods=["POST"]))
+    state.short_routes[endpoint.path_format.encode()] = endpoint.take
 
 
 def _empty_app() -> FastAPI:

@@ -40,11 +40,12 @@ class Budget:
 class Share:
     """The bytes that one request holds."""
 
-    __slots__ = ("_budget", "held")
+    __slots__ = ("_budget", "_is_handed_on", "held")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.held = 0
+        self._is_handed_on = False
 
     def grow(self, size: int) -> None:
         """Hold `size` bytes more. Raises: OverloadedError."""
@@ -56,6 +57,14 @@ class Share:
         self._budget.held -= size
         self.held -= size
 
+    def hand_on(self) -> None:
+        """Keep what is held beyond the `with` block: somebody else calls `give_back`."""
+        self._is_handed_on = True
+
+    def give_back(self) -> None:
+        """Give all back."""
+        self.shrink(self.held)
+
     def __enter__(self) -> Self:
         return self
 
@@ -65,4 +74,5 @@ class Share:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.shrink(self.held)
+        if not self._is_handed_on:
+            self.give_back()

@@ -49,7 +49,7 @@ class Edge:
         try:
             await self._pass(scope, receive, stamped)
         except Exception as error:  # noqa: BLE001 - the edge of a request: it is logged and answered
-            _log_failure(error, scope, request_id)
+            log_failure(error, route=_route(scope), request_id=request_id)
             if not status:
                 await refuse(scope, stamped, internal_error())
         self._tally.count(scope["method"], _route(scope), status, perf_counter() - began)
@@ -75,12 +75,13 @@ def _route(scope: Scope) -> str:
     return getattr(route, "path_format", None) or "other"
 
 
-def _log_failure(error: Exception, scope: Scope, request_id: str) -> None:
+def log_failure(error: Exception, *, route: str, request_id: str) -> None:
+    """Say in the log that a request failed on an error that nobody foresaw."""
     # Without the error's message: it may quote what was sent, and logs hold no event contents.
     _log.error(
         "request_failed",
         request_id=request_id,
-        route=_route(scope),
+        route=route,
         error=type(error).__name__,
         trace="".join(format_tb(error.__traceback__)),
     )

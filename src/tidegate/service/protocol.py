@@ -1,20 +1,29 @@
-"""The connection: bounds on headers and on slow senders, and the one error shape down here too.
+"""The connection: bounds on headers and on slow senders, the one error shape, the short way.
 
 The HTTP library bounds neither the size of a request's head nor the time that a request takes to
 arrive, and answers in plain text. Here a request must have arrived whole within a time, whatever
-it is and however slowly it drips, and what it may make the server read is bounded.
+it is and however slowly it drips, and what it may make the server read is bounded. Small requests
+of the hot routes are answered from here (`exchange.py`), all others by the application.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from tidegate.service.answer import answer
-from tidegate.service.errors import Refusal
+from tidegate.service.edge import log_failure
+from tidegate.service.errors import Refusal, internal_error
+from tidegate.service.exchange import Exchange, Route
 from tidegate.service.metrics.tally import Tally
 from tidegate.service.requests import RequestIds
 
@@ -23,14 +32,24 @@ _HEAD_BYTES_MAX = 64 << 10
 _WIRE_FACTOR = 8
 
 
+# Whether a caller may take a hot route: authorization, path and address.
+Admits = Callable[[bytes | None, str, str], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a connection may ask for, and where its refusals are counted."""
+    """What a connection may ask for, and where its requests are counted.
+
+    `routes` has the hot routes by path, all of them POST; `admits` says at once whether a caller
+    may use one, and what it does not let in goes the application's way.
+    """
 
     body_bytes_max: int
     timeout_seconds: float
     ids: RequestIds
     tally: Tally
+    routes: Mapping[bytes, Route] = field(default_factory=dict)
+    admits: Admits = lambda _authorization, _path, _address: True
 
     @property
     def wire_bytes_max(self) -> int:
@@ -50,6 +69,8 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._received = 0
         self._running: RequestResponseCycle | None = None
+        self._address = ""
+        self._heading: tuple[object, bytes] = (None, b"")
 
     # -- what the parser tells -------------------------------------------------------------------
 
@@ -57,6 +78,7 @@ class Connection(HttpToolsProtocol):
         """A sender has come."""
         super().connection_made(transport)
         self._since = self.loop.time()
+        self._address = self.client[0] if self.client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The sender is gone: nobody waits for the request that is being answered."""
@@ -103,7 +125,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
-        super().on_headers_complete()
+        exchange = self._exchange()
+        if exchange is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = cast("RequestResponseCycle", exchange)
         self._has_head = True
 
     def on_message_complete(self) -> None:
@@ -111,10 +137,58 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._since = None
         self._has_begun = False
+        exchange = cast("RequestResponseCycle | Exchange", self.cycle)
+        if isinstance(exchange, Exchange) and not exchange.response_complete:
+            self._take(exchange)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    # -- the short way ---------------------------------------------------------------------------
+
+    def _exchange(self) -> Exchange | None:
+        """The request whose head is whole, where it goes the short way."""
+        limits, before = self._limits, self.cycle
+        path, _, query = self.url.partition(b"?")
+        if path not in limits.routes or self.parser.get_method() != b"POST":
+            return None
+        is_first = before is None or before.response_complete
+        is_plain = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
+        if not (is_first and is_plain):
+            return None
+        exchange = Exchange(path, query, self._send)
+        if not exchange.accepts(self.headers, limits.ids):
+            return None
+        admitted = limits.admits(exchange.authorization, path.decode("ascii"), self._address)
+        return exchange if admitted else None
+
+    def _take(self, exchange: Exchange) -> None:
+        try:
+            self._limits.routes[exchange.path](exchange)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: it is logged and answered
+            log_failure(error, route=exchange.path.decode("ascii"), request_id=exchange.request_id)
+            exchange.refuse(internal_error())
+
+    def _send(self, exchange: Exchange, status: int, rest: bytes) -> None:
+        seconds = perf_counter() - exchange.began
+        is_gone = exchange.disconnected or self.transport.is_closing()
+        told = 0 if is_gone else status
+        self._limits.tally.count("POST", exchange.path.decode("ascii"), told, seconds)
+        if is_gone:
+            return
+        self.transport.write(STATUS_LINE[status] + self._defaults() + rest)
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _defaults(self) -> bytes:
+        """The headers that the server adds to every answer; it renews them once a second."""
+        headers = self.server_state.default_headers
+        if self._heading[0] is not headers:
+            joined = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+            self._heading = (headers, joined)
+        return self._heading[1]
 
     # -- refusing --------------------------------------------------------------------------------
 

@@ -182,7 +182,12 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
     state: State = app.state.service
     settings = state.settings
     limits = Limits(
-        settings.body_bytes_max, settings.request_timeout_us / 1e6, ids=ids, tally=state.tally
+        settings.body_bytes_max,
+        settings.request_timeout_us / 1e6,
+        ids=ids,
+        tally=state.tally,
+        routes=state.short_routes,
+        admits=state.lets_post,
     )
     config = uvicorn.Config(
         app,

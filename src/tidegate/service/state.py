@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from tidegate.access import Caller
 from tidegate.pipeline import Pipeline
 from tidegate.project.settings import Service
 from tidegate.service.access.admission import Access
 from tidegate.service.budget import Budget
 from tidegate.service.errors import Refusal
+from tidegate.service.exchange import Route
 from tidegate.service.metrics.tally import Tally
 
 # The log may run ahead of the engine by this many full queues before senders are held back.
@@ -26,6 +28,8 @@ class State:
     tally: Tally = field(default_factory=Tally)
     closing: bool = False
     newest_offset: int = 0
+    # The hot routes by path, each of which answers small requests without the application.
+    short_routes: dict[bytes, Route] = field(default_factory=dict)
     # Splitting and inflating let go of the interpreter's lock, so two threads are of use.
     bodies: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "body"))
     lookups: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "lookup"))
@@ -58,6 +62,10 @@ class State:
         """Pass if the engine keeps up with the log. Raises: Refusal (429)."""
         if self.newest_offset - self.pipeline.engine.offset > self.backlog_max:
             raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
+
+    def lets_post(self, authorization: bytes | None, path: str, address: str) -> bool:
+        """Whether it is known already that a caller may post to a path."""
+        return isinstance(self.access.admit(authorization, path, "POST", address), Caller)
 
     def close(self) -> None:
         """End the threads; what they are at is not waited for."""

@@ -48,8 +48,7 @@ class Envelope:
                 _check_length(value, bytes_max)
             elif name == b"content-encoding":
                 self.is_gzip = _is_gzip(value) or self.is_gzip
-        if self.content_type not in _MEDIA_TYPES:
-            _check_media_type(self.content_type)
+        check_media_type(self.content_type)
 
 
 def _check_length(value: bytes, bytes_max: int) -> None:
@@ -65,7 +64,10 @@ def _is_gzip(value: bytes) -> bool:
     return coding.endswith(b"gzip")
 
 
-def _check_media_type(content_type: bytes) -> None:
+def check_media_type(content_type: bytes) -> None:
+    """Pass if a body of this type is taken. Raises: Refusal (415)."""
+    if content_type in _MEDIA_TYPES:
+        return
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         message = (

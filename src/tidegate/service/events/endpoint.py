@@ -17,12 +17,20 @@ from tidegate.records import Records
 from tidegate.service.answer import answer, refuse
 from tidegate.service.budget import Share
 from tidegate.service.errors import Refusal, refusal_of
-from tidegate.service.events.body import Disconnected, Envelope, inflate, receive_body
-from tidegate.service.events.replies import Replies
+from tidegate.service.events.body import (
+    Disconnected,
+    Envelope,
+    check_media_type,
+    inflate,
+    receive_body,
+)
+from tidegate.service.events.replies import Replies, Result
 from tidegate.service.events.report import report
+from tidegate.service.exchange import Exchange
 from tidegate.service.state import State
 
 SOURCE = "http"
+NO_RECORDS = "the body holds no record: send a JSON object"
 
 # What takes longer than a millisecond is done in a thread, so that the loop stays free.
 _INFLATE_HERE = 1 << 10  # compressed bytes, which may become a thousand times as many
@@ -32,8 +40,29 @@ _REPORT_HERE = 500  # dead letters
 _T = TypeVar("_T")
 
 
+class _Reported:
+    """Waits for a receipt and answers with it; gives back the request's share of the bytes then."""
+
+    __slots__ = ("_exchange", "_share", "_state")
+
+    def __init__(self, exchange: Exchange, state: State, share: Share) -> None:
+        self._exchange, self._state, self._share = exchange, state, share
+
+    def done(self) -> bool:
+        return self._exchange.response_complete
+
+    def set_result(self, result: Result, /) -> None:
+        exchange, state = self._exchange, self._state
+        self._share.give_back()
+        if isinstance(result, TidegateError):
+            exchange.refuse(result)
+            return
+        state.newest_offset = max(state.newest_offset, result.first_offset + result.count)
+        exchange.answer(*report(result, request_id=exchange.request_id))
+
+
 class EventsEndpoint:
-    """An ASGI application that takes one request of `POST /v1/events`."""
+    """An ASGI application that takes one request of `POST /v1/events`; `take` is its short way."""
 
     path_format = "/v1/events"
 
@@ -73,12 +102,12 @@ class EventsEndpoint:
 
     async def _hand_over(self, body: bytes, content_type: bytes) -> Receipt:
         replies = self._replies_here()
-        if _is_one_record(body):
+        if is_one_record(body):
             self._state.check()
             return await replies.offer_one(body)
         records = await self._split(body, content_type)
         if not len(records):
-            raise Refusal(400, "no_records", "the body holds no record: send a JSON object")
+            raise Refusal(400, "no_records", NO_RECORDS)
         # Asked again: the server may have been told to stop while the body was coming in.
         self._state.check()
         return await replies.offer(records)
@@ -109,6 +138,33 @@ class EventsEndpoint:
         bodies: Executor = self._state.bodies
         return await asyncio.get_running_loop().run_in_executor(bodies, work)
 
+    # -- the short way ---------------------------------------------------------------------------
+
+    def take(self, exchange: Exchange) -> None:
+        """Answer a small request that has come whole, once its records are durable."""
+        state = self._state
+        try:
+            state.check()
+            state.check_backlog()
+            check_media_type(exchange.content_type)
+            with state.budget.share() as share:
+                share.grow(len(exchange.body))
+                self._put(exchange, _Reported(exchange, state, share))
+                share.hand_on()
+        except TidegateError as error:
+            exchange.refuse(error)
+
+    def _put(self, exchange: Exchange, waiter: _Reported) -> None:
+        body, replies = bytes(exchange.body), self._replies_here()
+        if is_one_record(body):
+            replies.put_one(body, waiter)
+            return
+        kind = exchange.content_type.decode("latin-1")
+        records = split_body(body, content_type=kind, records_max=self._records_max)
+        if not len(records):
+            raise Refusal(400, "no_records", NO_RECORDS)
+        replies.put(records, waiter)
+
     def _replies_here(self) -> Replies:
         if self._replies is None:
             self._replies = Replies(
@@ -125,6 +181,6 @@ class EventsEndpoint:
             split_body(body, content_type=None, records_max=self._records_max)
 
 
-def _is_one_record(body: bytes) -> bool:
+def is_one_record(body: bytes) -> bool:
     """Whether the whole body is one record, as `split_body` would find at more cost."""
     return body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body
