@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers
 from tidegate.features.columns import describe, key_form
-from tidegate.features.kernels import emit, load, measure, name_keys, place, spell
+from tidegate.features.emission import emit, measure, spell
+from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, Layout
 from tidegate.features.memory import Words
 from tidegate.schema import Kind

@@ -20,23 +20,13 @@ import pyarrow as pa
 from tidegate.events.fingerprints import Integers, read_key
 from tidegate.features.batch import ALONE, SHARDS, Batch, Reader, Scratch, Writer
 from tidegate.features.columns import describe
-from tidegate.features.kernels import (
-    HEAP_FULL,
-    NEVER,
-    TABLE_FULL,
-    advance,
-    gaze,
-    name_keys,
-    pack,
-    rebuild_table,
-    relocate,
-    settle,
-    sweep,
-    unpack,
-)
+from tidegate.features.compaction import relocate, settle
+from tidegate.features.intake import name_keys
+from tidegate.features.keys import rebuild_table
 from tidegate.features.layout import (
     DISTINCTS,
     FRONTIER,
+    NEVER,
     PLAIN,
     RUN,
     SPAN,
@@ -69,8 +59,11 @@ from tidegate.features.memory import (
     Words,
     compile_kernels,
 )
+from tidegate.features.packing import pack
 from tidegate.features.plan import EntityPlan
+from tidegate.features.shards import HEAP_FULL, TABLE_FULL, advance, gaze, sweep
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
+from tidegate.features.unpacking import unpack
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name

@@ -19,6 +19,8 @@ from tidegate.schema import ColumnType, Kind
 # have, `BASE` that of the first row kept: rows are numbered in event-time order.
 ID0, ID1, FRONTIER, BLOCK, CAPACITY, ORIGIN, BASE, COUNT, RUN = range(9)
 HEADER = 9
+NEVER = -(1 << 62)  # the frontier of a key without rows
+FREED = NEVER - 1  # and of a record that is no key's
 
 # Kinds of accumulators; `aggregates.py` has their laws.
 ROWS_, COUNT_, INTEGER, DOUBLE, VARIANCE, LEAST, GREATEST, DISTINCT, TRUE, FIRST_, LAST_ = range(11)
@@ -85,6 +87,7 @@ FRAME = 6
 ACCUMULATOR = 11
 C_READ, C_OUT, C_LIMIT, C_SCALE, C_OFFSET = range(5)
 CALL = 5
+LAG = 6
 
 _FLAGS = 62
 _FOREVER = 1 << 61

@@ -30,12 +30,29 @@ _HUGE = 4 << 20
 
 # The modules whose functions are compiled, as paths from here.
 _COMPILED = (
+    "accumulators",
     "aggregates",
     "columns",
+    "compaction",
+    "counts",
+    "distinct",
+    "emission",
+    "extremes",
+    "foresight",
     "history",
-    "kernels",
+    "inputs",
+    "intake",
+    "keys",
+    "late",
     "layout",
     "memory",
+    "packing",
+    "positions",
+    "runs",
+    "shards",
+    "sums",
+    "unpacking",
+    "variance",
     "../events/fingerprints",
 )
 

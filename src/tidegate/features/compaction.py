@@ -1,0 +1,88 @@
+"""A heap without gaps.
+
+Blocks of sizes that nobody asks for any more stay free; where much is free, all that is held moves
+to a new heap.
+"""
+
+from __future__ import annotations
+
+from numba import types
+
+from tidegate.events.fingerprints import inline
+from tidegate.features.columns import INT, WORDS
+from tidegate.features.history import CHUNK, CHUNK_BITS, at, capacity_of, free_deferred, rows_of
+from tidegate.features.layout import (
+    BASE,
+    BLOCK,
+    CAPACITY,
+    COUNT,
+    DISTINCTS,
+    DISTINCTS_AT,
+    FREED,
+    FRONTIER,
+    ORIGIN,
+    RECORD,
+    TEXTS,
+    TEXTS_AT,
+    WIDTH,
+)
+from tidegate.features.memory import HEAP, RECORDS, RECORDS_USED, Words, allocate, kernel, words_at
+
+
+@inline
+def _move_words(shard: Words, old: Words, place: int, words: int, size: int) -> int:
+    """A block of `size` words in the heap, with words of the old one; its place."""
+    heap, there = words_at(shard[HEAP]), allocate(shard, size)
+    for k in range(words):
+        heap[there + k] = old[place + k]
+    return there
+
+
+@inline
+def _move_block(shard: Words, program: Words, old: Words, records: Words, r: int) -> None:
+    width, capacity, count = program[WIDTH], records[r + CAPACITY], records[r + COUNT]
+    start = records[r + BASE] - records[r + ORIGIN]
+    if capacity > 0:
+        # No larger than it was, so that the new heap is sure to have room.
+        size = min(capacity, count + (count >> 3)) * width
+        place = records[r + BLOCK] + start * width
+        records[r + BLOCK] = _move_words(shard, old, place, count * width, size)
+        records[r + CAPACITY] = capacity_of(size, width)
+        records[r + ORIGIN] = records[r + BASE]
+    elif capacity < 0:
+        held = (start + count + CHUNK - 1) >> CHUNK_BITS
+        directory = _move_words(shard, old, records[r + BLOCK], held, -capacity)
+        records[r + BLOCK], heap, size = directory, words_at(shard[HEAP]), CHUNK * width
+        for k in range(held):
+            heap[directory + k] = _move_words(shard, old, heap[directory + k], size, size)
+
+
+@kernel(types.void(WORDS, WORDS, INT))
+def relocate(facts: Words, plan: Words, address: int) -> None:
+    """Move all blocks of a shard from the heap at an address to its present one, which is empty."""
+    shard, program, old = words_at(facts.ctypes.data), words_at(plan.ctypes.data), words_at(address)
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    for index in range(1, shard[RECORDS_USED]):
+        r = index * width
+        if records[r + FRONTIER] == FREED:
+            continue
+        _move_block(shard, program, old, records, r)
+        rows = rows_of(shard, program, records, r)
+        for p in range(records[r + BASE], records[r + BASE] + records[r + COUNT]):
+            for t in range(program[TEXTS]):
+                at_text = at(rows, p) + program[program[TEXTS_AT] + t]
+                place = rows.heap[at_text]
+                if place != 0:
+                    words = 2 + ((old[place + 1] + 7) >> 3)
+                    rows.heap[at_text] = _move_words(shard, old, place, words, words)
+        for d in range(program[DISTINCTS]):
+            b = r + program[program[DISTINCTS_AT] + d] + 1
+            if records[b] != 0:
+                words = 2 + 2 * old[records[b]]
+                records[b] = _move_words(shard, old, records[b], words, words)
+
+
+@kernel(types.void(WORDS))
+def settle(facts: Words) -> None:
+    """Free what the last results still referred to."""
+    free_deferred(words_at(facts.ctypes.data))

@@ -1,0 +1,48 @@
+"""What kernels are given: a batch of rows in the order of their shards, and runs of rows in it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tidegate.events.fingerprints import inline
+from tidegate.features.memory import Words, words_at
+
+
+class Batch(NamedTuple):
+    """A batch of n rows in the order of their shards.
+
+    `rows` has their words and lies at `address`, `ids` has three words of each (identity, hash),
+    `horizons` the horizon of each and after them the newest, `order` their places in the batch as
+    it was given, by which `texts` describes columns. `out` and `status` take a word and a byte for
+    each call and row. `work` is the address of scratch for 7 n words, `copy` scratch for an
+    accumulator.
+    """
+
+    n: int
+    address: int
+    rows: Words
+    ids: Words
+    horizons: Words
+    order: Words
+    texts: Words
+    work: int
+    out: Words
+    status: Any
+    copy: Words
+
+
+class Run(NamedTuple):
+    """Rows of one key, in log order; `starts` and `ends` are scratch for the frame of each."""
+
+    address: int
+    of: Words
+    size: int
+    starts: Words
+    ends: Words
+
+
+@inline
+def part(run: Run, first: int, last: int) -> Run:
+    """The rows from the first to before the last."""
+    address = run.address + 8 * first
+    return Run(address, words_at(address), last - first, run.starts, run.ends)

@@ -1,0 +1,367 @@
+"""What runs over a batch: rows to their keys, and a key's rows through its frames.
+
+Each shard finds the keys of its rows and takes each key's rows in turn, in log order: those in
+order of time as one run, each late one alone. Within a run, each accumulator goes through all rows
+before the next one does.
+
+A kernel that needs more memory stops between two keys, says how much in `NEED`, and goes on from
+there when it is called again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from tidegate.events.fingerprints import inline
+from tidegate.features.columns import BYTES, DESCRIPTION, INT, WORDS, is_null, text_of
+from tidegate.features.foresight import (
+    TILE,
+    foresee_keys,
+    foresee_records,
+    foresee_rows,
+    foresee_tables,
+)
+from tidegate.features.history import CHUNK, CHUNK_BITS, first_from, free_deferred, rows_of
+from tidegate.features.inputs import Batch, Run, part
+from tidegate.features.keys import create_key, empty_key, find_key, sweep_keys
+from tidegate.features.late import glance, take_late
+from tidegate.features.layout import (
+    BASE,
+    CAPACITY,
+    COUNT,
+    DISTINCTS,
+    DISTINCTS_AT,
+    FRONTIER,
+    NEVER,
+    ORIGIN,
+    RECORD,
+    RUN,
+    TEXTS,
+    WIDTH,
+)
+from tidegate.features.memory import (
+    DIRECTORY,
+    DONE_GROUPS,
+    DONE_ROWS,
+    GROUPS,
+    HEAP,
+    HEAP_MAX,
+    HEAP_TOP,
+    KEYS,
+    NEED,
+    RECORDS,
+    RECORDS_FREE,
+    RECORDS_MAX,
+    RECORDS_USED,
+    ROWS,
+    TABLE_BITS,
+    Words,
+    bytes_at,
+    kernel,
+    words_at,
+)
+from tidegate.features.packing import keep_key
+from tidegate.features.runs import take_in_order
+
+# What a kernel stopped for.
+FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
+
+
+@inline
+def _group(
+    shard: Words, program: Words, batch: Batch, directory: int, shards: int, lo: int, hi: int
+) -> int:
+    """Chain the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
+
+    Scratch: next row of the same key, then for each group its first and last row and its record.
+    """
+    width, records = program[RECORD], words_at(shard[RECORDS])
+    work, n = words_at(batch.work), batch.n
+    while shard[DONE_ROWS] < hi - lo:
+        done = shard[DONE_ROWS]
+        k = lo + done
+        if done % TILE == 0 and done > 0:
+            foresee_keys(directory, shards, program, batch, k, min(k + TILE, hi))
+        id0, id1, hashed = batch.ids[3 * k], batch.ids[3 * k + 1], batch.ids[3 * k + 2]
+        r, slot = find_key(shard, width, id0, id1, hashed)
+        if r < 0:
+            if batch.rows[k * program[WIDTH]] < batch.horizons[k]:
+                r = 0  # the row is seen by no other: the record of nobody will do
+            elif 5 * (shard[KEYS] + 1) > 3 << shard[TABLE_BITS]:
+                return TABLE_FULL
+            elif shard[RECORDS_FREE] == 0 and shard[RECORDS_USED] >= shard[RECORDS_MAX]:
+                return RECORDS_FULL
+            else:
+                r = create_key(shard, width, id0, id1, hashed, slot)
+        g, work[k] = records[r + RUN], -1
+        if g < 0:
+            g = lo + shard[GROUPS]
+            shard[GROUPS] += 1
+            records[r + RUN] = g
+            work[n + g], work[3 * n + g] = k, r
+        else:
+            work[work[2 * n + g]] = k
+        work[2 * n + g] = k
+        shard[DONE_ROWS] += 1
+    return FINISHED
+
+
+@inline
+def _need(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
+    """Words of heap that a run of rows of a key may take at most."""
+    width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
+    more, heap = run.size, words_at(shard[HEAP])
+    dead = records[r + BASE] - records[r + ORIGIN]
+    words = 0
+    if capacity < 0 or dead + count + more > capacity:
+        words = (
+            2
+            * width
+            * (min(count + more, CHUNK) + more + 2 * CHUNK * ((count + more) >> CHUNK_BITS > 0))
+        )
+        words += 3 * ((dead + count + more) >> CHUNK_BITS) + 64
+        if capacity < 0:
+            words += 2 * width * CHUNK
+    for d in range(program[DISTINCTS]):
+        table = records[r + program[program[DISTINCTS_AT] + d] + 1]
+        slots = 64
+        while slots < 2 * (count + more) + 2:
+            slots *= 2
+        if table == 0 or heap[table] < slots:
+            words += 8 * slots
+    for t in range(program[TEXTS]):
+        for x in range(more):
+            i = batch.order[run.of[x]]
+            if not is_null(batch.texts, t * DESCRIPTION, i):
+                words += 2 * (3 + (text_of(batch.texts, t * DESCRIPTION, i)[1] >> 3)) + 4
+    return words
+
+
+@inline
+def _alone(shard: Words, program: Words, records: Words, batch: Batch, run: Run) -> None:
+    """A row before its horizon: what a key would see that has no other row, and no horizon."""
+    batch.horizons[run.of[0]] = NEVER
+    group = records[RUN]
+    for w in range(program[RECORD]):
+        records[w] = 0
+    kept = shard[ROWS]
+    take_in_order(shard, program, records, 0, batch, run)
+    empty_key(shard, program, records, 0)
+    shard[ROWS] = kept
+    for w in range(program[RECORD]):
+        records[w] = 0
+    records[RUN] = group
+
+
+@inline
+def _key(shard: Words, program: Words, r: int, batch: Batch, run: Run) -> None:
+    """Take the rows of one key, in log order, through its frames."""
+    records, width = words_at(shard[RECORDS]), program[WIDTH]
+    x = 0
+    while x < run.size:
+        k = run.of[x]
+        y, time = x + 1, batch.rows[k * width]
+        if time < batch.horizons[k]:
+            _alone(shard, program, records, batch, part(run, x, y))
+        elif time < records[r + FRONTIER]:
+            take_late(shard, program, records, r, batch, part(run, x, y))
+        else:
+            while y < run.size:
+                later = batch.rows[run.of[y] * width]
+                if later < time or later < batch.horizons[run.of[y]]:
+                    break
+                time, y = later, y + 1
+            take_in_order(shard, program, records, r, batch, part(run, x, y))
+        x = y
+
+
+@inline
+def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
+    """Take the rows [lo, hi), which are grouped, through one shard; says why it stopped."""
+    records, work, n = words_at(shard[RECORDS]), words_at(batch.work), batch.n
+    starts, ends = words_at(batch.work + 8 * (5 * n + lo)), words_at(batch.work + 8 * (6 * n + lo))
+    while shard[DONE_GROUPS] < shard[GROUPS]:
+        done = shard[DONE_GROUPS]
+        if done % TILE == 0 and done > 0:
+            foresee_records(shard, program, batch, lo)
+            foresee_rows(shard, program, batch, lo)
+            foresee_tables(shard, program, batch, lo)
+        g = lo + done
+        r, k, m = work[3 * n + g], work[n + g], 0
+        while k >= 0:
+            work[4 * n + lo + m] = k
+            m, k = m + 1, work[k]
+        listed = batch.work + 8 * (4 * n + lo)
+        run = Run(listed, words_at(listed), m, starts, ends)
+        need = _need(shard, program, records, r, batch, run)
+        if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
+            shard[NEED] = need
+            return HEAP_FULL
+        keep_key(shard, program, r)
+        _key(shard, program, r, batch, run)
+        records[r + RUN] = -1
+        shard[DONE_GROUPS] += 1
+    sweep_keys(shard, program, batch.horizons[n], 2 * (hi - lo))
+    shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
+    return FINISHED
+
+
+@inline
+def _span(
+    directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
+) -> int:
+    """Take the rows of the shards [first, last), that together are few or one; as `advance`."""
+    lo, end, why = bounds[first], last, FINISHED
+    foresee_keys(directory, shards, program, batch, lo, min(lo + TILE, bounds[last]))
+    for s in range(first, last):
+        shard = words_at(directory + 8 * DIRECTORY * s)
+        if shard[DONE_ROWS] == 0 and bounds[s] < bounds[s + 1]:
+            free_deferred(shard)
+        why = _group(shard, program, batch, directory, shards, bounds[s], bounds[s + 1])
+        if why != FINISHED:
+            end = s
+            break
+    for s in range(first, end):
+        foresee_records(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    for s in range(first, end):
+        foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    if program[DISTINCTS] > 0:
+        for s in range(first, end):
+            foresee_tables(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    for s in range(first, end):
+        shard, stopped = words_at(directory + 8 * DIRECTORY * s), FINISHED
+        if bounds[s] < bounds[s + 1]:
+            stopped = _shard(shard, program, batch, bounds[s], bounds[s + 1])
+        if stopped != FINISHED:
+            return int(4 * s + stopped)
+    return -1 if why == FINISHED else int(4 * end + why)
+
+
+@inline
+def _facts(directory: Any, s: int) -> Words:
+    """The directory's row of shard s."""
+    return words_at(directory.ctypes.data + 8 * DIRECTORY * s)
+
+
+@kernel(
+    types.int64(
+        types.int64[:, ::1],
+        INT,
+        INT,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        WORDS,
+        BYTES,
+        INT,
+    )
+)
+def advance(
+    directory: Any,
+    first: int,
+    last: int,
+    bounds: Words,
+    program: Words,
+    rows: Words,
+    ids: Words,
+    horizons: Words,
+    order: Words,
+    texts: Words,
+    work: Words,
+    out: Words,
+    status: Any,
+    n: int,
+) -> int:
+    """Take the rows of the shards [first, last) through their frames.
+
+    Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory.
+    """
+    scratch = np.empty(8, dtype=np.int64)
+    batch = Batch(
+        n,
+        rows.ctypes.data,
+        words_at(rows.ctypes.data),
+        words_at(ids.ctypes.data),
+        words_at(horizons.ctypes.data),
+        words_at(order.ctypes.data),
+        words_at(texts.ctypes.data),
+        work.ctypes.data,
+        words_at(out.ctypes.data),
+        bytes_at(status.ctypes.data),
+        words_at(scratch.ctypes.data),
+    )
+    laid = words_at(program.ctypes.data)
+    table, s = directory.ctypes.data, first
+    while s < last:
+        # Shards that have few rows each go together, so that the waits for their memory overlap.
+        end = s + 1
+        while end < last and bounds[end + 1] - bounds[s] <= TILE:
+            end += 1
+        stopped = _span(table, len(directory), s, end, bounds, laid, batch)
+        if stopped >= 0:
+            return stopped
+        s = end
+    scratch[0] = 0  # what is not used any more may be freed
+    return -1
+
+
+@kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, INT, INT, WORDS, BYTES, INT))
+def gaze(
+    directory: Any,
+    program: Words,
+    ids: Words,
+    time: int,
+    horizon: int,
+    out: Words,
+    status: Any,
+    n: int,
+) -> int:
+    """What the calls would give at `time` for each key; stops as `advance` does."""
+    scratch = np.empty(8, dtype=np.int64)
+    nothing, laid = words_at(0), words_at(program.ctypes.data)
+    batch = Batch(
+        n,
+        0,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        0,
+        words_at(out.ctypes.data),
+        bytes_at(status.ctypes.data),
+        words_at(scratch.ctypes.data),
+    )
+    for i in range(n):
+        s = ids[3 * i + 2] & (len(directory) - 1)
+        shard = _facts(directory, s)
+        records = words_at(shard[RECORDS])
+        r = find_key(shard, laid[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
+        r = max(r, 0)  # the record of nobody has no rows
+        need = _need(shard, laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
+        if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
+            shard[NEED] = need
+            return int(4 * s + HEAP_FULL)
+        rows, base = rows_of(shard, laid, records, r), records[r + BASE]
+        p = first_from(rows, time + 1, base, base + records[r + COUNT])
+        glance(shard, laid, records, r, p, 0, time, horizon, batch, i)
+    scratch[0] = 0  # what is not used any more may be freed
+    return -1
+
+
+@kernel(types.void(types.int64[:, ::1], INT, INT, WORDS, INT))
+def sweep(directory: Any, first: int, last: int, program: Words, horizon: int) -> None:
+    """Free all keys of the shards [first, last) whose rows all lie before the horizon."""
+    laid = words_at(program.ctypes.data)
+    for s in range(first, last):
+        shard = _facts(directory, s)
+        free_deferred(shard)
+        sweep_keys(shard, laid, horizon, shard[RECORDS_USED])
