@@ -13,10 +13,12 @@ def compile_kernels() -> None:
     import tidegate.features.entity  # noqa: F401 - what is imported waits to be compiled
     from tidegate.events import decode, dedupe
     from tidegate.features.memory import compile_kernels as compile_features
+    from tidegate.sql.registers import machine
 
-    stages: dict[str, Callable[[], None]] = {
+    stages: dict[str, Callable[[], object]] = {
         "decoding": decode.warm_up,
         "repeated ids": dedupe.warm_up,
+        "expressions": machine,
         "features": compile_features,
     }
     for number, (name, warm_up) in enumerate(stages.items(), start=1):

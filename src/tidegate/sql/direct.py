@@ -1,22 +1,21 @@
-"""The commonest operations on NumPy columns, for batches too small for Polars' fixed cost.
+"""The commonest operations as steps of a compiled machine, for batches too small for Polars.
 
 An expression goes this way if every operation in it has an entry here that covers its types; the
 values are the same to the bit. What would be an error of a row is left to Polars, which can tell
-it: the operation raises `GiveUp` and the whole batch goes there.
+it: the machine stops and the whole batch goes there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidegate.schema import ColumnType, Kind
+from tidegate.sql import steps
+from tidegate.sql.assembly import Assembly, Bytes, Emit, Words, below, bits_of
+from tidegate.sql.columns import Columns, Shape, Slab
 from tidegate.sql.functions import logic
 from tidegate.sql.functions.arithmetic import (
     ADD_DECIMAL,
@@ -33,82 +32,94 @@ from tidegate.sql.functions.arithmetic import (
 from tidegate.sql.functions.cast import CONVERSIONS
 from tidegate.sql.functions.time import (
     BETWEEN,
-    CALENDAR,
-    DAY,
+    DATE_PART,
     EPOCH,
     EPOCH_US,
     HOUR,
     MINUTE,
     PARTS,
-    SECOND,
+    part_named,
 )
-from tidegate.sql.tree import COLUMN, LITERAL, Node, Operation, Span
+from tidegate.sql.tree import COLUMN, LITERAL, Node, Operation
 from tidegate.sql.types import DIGITS_INT64, TEXTUAL, Name
 
-Mask: TypeAlias = npt.NDArray[np.bool_]
+_ROOM_MIN = 1 << 16  # words that are kept however small batches become
 
 
 class GiveUp(Exception):  # noqa: N818 - not an error: this batch goes the other way
     """A row has an error, or might have one."""
 
 
-class Value(NamedTuple):
-    """A column of n values, or one value for all rows (shape (1,), or `str` for text).
-
-    `known` is None where no value is null; what stands in the place of a null means nothing.
-    Decimals are whole numbers, scaled; times microseconds.
-    """
-
-    values: Any
-    known: Mask | None = None
-
-
-Compute: TypeAlias = "Callable[[Node, Sequence[Value]], Value]"
-Step: TypeAlias = "tuple[Compute, Node, tuple[int, ...]]"
-
-
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    compute: Compute
+    emit: Emit
     covers: Callable[[Node], bool]
 
 
 class Direct:
-    """Trees as a list of steps, each done once however often its value is used."""
+    """Trees as a list of steps; one thread at a time may run them."""
 
     def __init__(self, outputs: Sequence[tuple[Node, ColumnType]]) -> None:
-        self._steps: list[Step] = []
-        self._columns: list[str] = []
-        self._constants: list[Value] = []
-        self._places: dict[Node, int] = {}
-        constants: list[Node] = []
-        rest: list[Node] = []
-        for node in dict.fromkeys(n for tree, _ in outputs for n in _below(tree)):
-            (constants if node.op is LITERAL else rest).append(node)
-        columns = [n for n in rest if n.op is COLUMN]
-        for place, node in enumerate([*constants, *columns]):
-            self._places[node] = place
-        self._constants = [_literal(n) for n in constants]
-        self._columns = [str(n.value) for n in columns]
-        for node in rest:
-            if node.op is not COLUMN:
-                args = tuple(self._places[a] for a in node.args)
-                self._places[node] = len(self._places)
-                self._steps.append((_ENTRIES[node.op].compute, node, args))
-        self._outputs = [(self._places[tree], type_) for tree, type_ in outputs]
+        self._assembly = Assembly([t for t, _ in outputs], lambda to, n: _ENTRIES[n.op].emit(to, n))
+        self._constants = self._assembly.constants
+        self._lists = self._assembly.lists
+        self._columns = self._assembly.columns
+        self._shape = Shape([type_ for _, type_ in outputs])
+        self._forms = [_FORMS.get(type_.kind, steps.PLAIN) for _, type_ in outputs]
+        self._scratch: Words = np.empty(0, dtype=np.int64)
+        self._truths: Words = np.zeros((len(outputs), 5), dtype=np.int64)
+        self._truths[:, 0], self._truths[:, 1] = self._assembly.results, steps.TRUTH
 
-    def run(self, batch: pa.RecordBatch) -> list[pa.Array[Any]]:
+    def run(self, columns: Columns) -> Slab:
         """The values of each tree. Raises: GiveUp."""
-        slots = [*self._constants, *(_column(batch.column(name)) for name in self._columns)]
-        with np.errstate(all="ignore"):
-            for compute, node, args in self._steps:
-                slots.append(compute(node, [slots[a] for a in args]))
-        return [_outgoing(slots[place], type_, batch.num_rows) for place, type_ in self._outputs]
+        slab, wanted = Slab(self._shape, columns.rows), list[int]()
+        results = zip(self._assembly.results, self._forms, slab.spans, strict=True)
+        for register, form, (valid, _, values, _) in results:
+            wanted += (register, form, slab.address + valid, slab.address + values, 0)
+        outputs = np.array(wanted, dtype=np.int64)
+        self._run(columns, outputs)
+        slab.nulls = outputs[4::5].tolist()
+        return slab
+
+    def truths(self, columns: Columns) -> Bytes:
+        """1 where a tree, which is a condition, is true: shape (trees, rows). Raises: GiveUp."""
+        rows, outputs = columns.rows, self._truths.copy()
+        found: Bytes = np.empty((len(outputs), rows), dtype=np.uint8)
+        begin = found.ctypes.data
+        outputs[:, 3] = range(begin, begin + found.size, rows)
+        self._run(columns, outputs.ravel())
+        return found
+
+    def _run(self, columns: Columns, outputs: Words) -> None:
+        from tidegate.sql.registers import machine  # it loads the compiler: only where needed
+
+        described: list[int] = []
+        for name, form in self._columns:
+            described += (form, *columns.place(name))
+        failed = machine()(
+            self._assembly.code,
+            *self._constants,
+            self._lists,
+            np.array(described or [0], dtype=np.int64),
+            columns.rows,
+            self._assembly.registers,
+            self._room(columns.rows),
+            outputs,
+        )
+        if failed:
+            raise GiveUp
+
+    def _room(self, rows: int) -> Words:
+        """Memory for the registers, kept for the next batch."""
+        size = 1 + -(-rows * self._assembly.registers * 9 // 8)
+        if len(self._scratch) < size or len(self._scratch) > max(_ROOM_MIN, 64 * size):
+            self._scratch = np.empty(size, dtype=np.int64)
+        return self._scratch
 
 
 def covered(tree: Node) -> bool:
     """Whether the tree can go this way."""
-    return all(_is_covered(node) for node in _below(tree)) and tree.type.name not in _NOT_OUT
+    return all(_is_covered(node) for node in below(tree)) and tree.type.name not in _NOT_OUT
 
 
 def _is_covered(node: Node) -> bool:
@@ -118,88 +129,10 @@ def _is_covered(node: Node) -> bool:
     return entry is not None and entry.covers(node)
 
 
-def _below(tree: Node) -> list[Node]:
-    """The nodes of a tree, arguments before what uses them."""
-    found: dict[Node, None] = {}
-
-    def visit(node: Node) -> None:
-        if node not in found:
-            for arg in node.args:
-                visit(arg)
-            found[node] = None
-
-    visit(tree)
-    return list(found)
-
-
-# -- in and out ----------------------------------------------------------------------------------
+# -- what is covered ------------------------------------------------------------------------------
 
 _NOT_OUT = frozenset({Name.TEXT, Name.JSON, Name.DATE, Name.INTERVAL, Name.NULL})
-
-
-def _literal(node: Node) -> Value:
-    value = node.span.total if isinstance(node.value, Span) else node.value
-    if value is None:
-        return Value(np.zeros(1, _dtype(node)), np.zeros(1, np.bool_))
-    if isinstance(value, str):
-        return Value(value)
-    return Value(np.array([value], _dtype(node)))
-
-
-def _dtype(node: Node) -> npt.DTypeLike:
-    match node.type.name:
-        case Name.DOUBLE:
-            return np.float64
-        case Name.BOOLEAN | Name.NULL:
-            return np.bool_
-        case _:
-            return np.int64
-
-
-def _column(array: pa.Array[Any]) -> Value:
-    known = None
-    if array.null_count:
-        known = array.is_valid().to_numpy(zero_copy_only=False)
-    kind = array.type
-    if pa.types.is_string(kind):
-        return Value(array, known)
-    if pa.types.is_boolean(kind):
-        plain = array.fill_null(False) if known is not None else array  # noqa: FBT003 - Arrow's own signature
-        return Value(plain.to_numpy(zero_copy_only=False), known)
-    return Value(_words(array), known)
-
-
-def _words(array: pa.Array[Any]) -> Any:
-    """The column's numbers as they lie in memory; of decimals the lower half, which is all."""
-    width = 2 if pa.types.is_decimal(array.type) else 1
-    dtype = np.float64 if pa.types.is_floating(array.type) else np.int64
-    data: Any = array.buffers()[1]
-    words = np.frombuffer(data, dtype, count=(array.offset + len(array)) * width)
-    return words[array.offset * width :: width]
-
-
-def _outgoing(value: Value, type_: ColumnType, rows: int) -> pa.Array[Any]:
-    values, known = value
-    if len(values) != rows:
-        values = np.broadcast_to(values, rows)
-    mask = None if known is None else ~np.broadcast_to(known, rows)
-    if type_.kind is Kind.TIMESTAMP:
-        return pa.array(values, pa.int64(), mask=mask).view(pa.timestamp("us"))
-    if type_.kind is Kind.DECIMAL:
-        return _outgoing_decimal(values, mask, type_)
-    return pa.array(values, type_.arrow, mask=mask)
-
-
-def _outgoing_decimal(values: Any, mask: Mask | None, type_: ColumnType) -> pa.Array[Any]:
-    words = np.empty((len(values), 2), np.int64)
-    words[:, 0], words[:, 1] = values, values >> 63
-    data = pa.py_buffer(words.tobytes())
-    valid = None if mask is None else np.packbits(~mask, bitorder="little").tobytes()
-    known = None if valid is None else pa.py_buffer(valid)
-    return pa.Array.from_buffers(type_.arrow, len(values), [known, data])
-
-
-# -- what is covered ------------------------------------------------------------------------------
+_FORMS = {Kind.DECIMAL: steps.DECIMAL, Kind.BOOLEAN: steps.BOOLEAN}
 
 
 def _is_narrow(node: Node) -> bool:
@@ -236,237 +169,6 @@ def _askable(node: Node) -> bool:
     return node.args[0].op is COLUMN or _is_narrow(node.args[0])
 
 
-# -- logic ---------------------------------------------------------------------------------------
-
-
-def _both(left: Mask | None, right: Mask | None) -> Mask | None:
-    if left is None or right is None:
-        return left if right is None else right
-    return left & right
-
-
-def _no_nan(node: Node) -> bool:
-    return node.is_literal and node.value == node.value
-
-
-def _less(node: Node, left: Any, right: Any, *, swapped: bool = False) -> Any:
-    """left < right, as DuckDB orders doubles: NaN equals NaN and is greatest."""
-    if node.args[0].type.name is not Name.DOUBLE:
-        return left < right
-    a, b = (node.args[1], node.args[0]) if swapped else node.args
-    if _no_nan(b):
-        return left < right
-    if _no_nan(a):
-        return ~(right <= left)
-    return (left < right) | ((right != right) & (left == left))
-
-
-def _equal(node: Node, left: Any, right: Any) -> Any:
-    same = left == right
-    if node.args[0].type.name is not Name.DOUBLE or any(_no_nan(a) for a in node.args):
-        return same
-    return same | ((left != left) & (right != right))
-
-
-_COMPARE: Mapping[str, Callable[[Node, Any, Any], Any]] = {
-    "=": _equal,
-    "<>": lambda n, a, b: ~_equal(n, a, b),
-    "<": _less,
-    ">": lambda n, a, b: _less(n, b, a, swapped=True),
-    "<=": lambda n, a, b: ~_less(n, b, a, swapped=True),
-    ">=": lambda n, a, b: ~_less(n, a, b),
-}
-_COMPARE_TEXT: Mapping[str, Callable[..., pa.Array[Any]]] = {
-    "=": pc.equal,
-    "<>": pc.not_equal,
-    "<": pc.less,
-    ">": pc.greater,
-    "<=": pc.less_equal,
-    ">=": pc.greater_equal,
-}
-
-
-def _compared(node: Node, args: Sequence[Value]) -> Value:
-    (left, known), (right, other) = args
-    if node.args[0].type.name in TEXTUAL:
-        found = _COMPARE_TEXT[node.op.name](left, right)
-        return Value(_flags(found), _both(known, other))
-    return Value(_COMPARE[node.op.name](node, left, right), _both(known, other))
-
-
-def _flags(found: pa.Array[Any]) -> Mask:
-    plain = found.fill_null(False) if found.null_count else found  # noqa: FBT003 - Arrow's own signature
-    flags: Mask = plain.to_numpy(zero_copy_only=False)
-    return flags
-
-
-def _in(node: Node, args: Sequence[Value]) -> Value:
-    (values, known), items = args[0], args[1:]
-    if node.args[0].type.name in TEXTUAL:
-        wanted = pa.array([i.values for i in items], pa.string())
-        return Value(_flags(pc.is_in(values, value_set=wanted)), known)
-    found = values == items[0].values
-    for item in items[1:]:
-        found = found | (values == item.values)
-    return Value(found, known)
-
-
-def _and(_: Node, args: Sequence[Value]) -> Value:
-    return _joined(args, decides=False)
-
-
-def _or(_: Node, args: Sequence[Value]) -> Value:
-    return _joined(args, decides=True)
-
-
-def _joined(args: Sequence[Value], *, decides: bool) -> Value:
-    """AND or OR: one part with the deciding value decides, whatever is unknown beside it."""
-    values, known = args[0]
-    for other, others_known in args[1:]:
-        if known is None and others_known is None:
-            values = (values | other) if decides else (values & other)
-            continue
-        a, b = (values, other) if decides else (~values, ~other)
-        a = a if known is None else a & known
-        b = b if others_known is None else b & others_known
-        decided = a | b
-        known = decided | (_both(known, others_known))
-        values = decided if decides else ~decided
-    return Value(values, known)
-
-
-def _not(_: Node, args: Sequence[Value]) -> Value:
-    return Value(~args[0].values, args[0].known)
-
-
-def _is_null(_: Node, args: Sequence[Value]) -> Value:
-    known = args[0].known
-    if known is not None:
-        return Value(~known)
-    one = isinstance(args[0].values, str)
-    return Value(np.zeros(1 if one else len(args[0].values), np.bool_))
-
-
-def _is_true(_: Node, args: Sequence[Value]) -> Value:
-    values, known = args[0]
-    return Value(values if known is None else values & known)
-
-
-def _is_false(_: Node, args: Sequence[Value]) -> Value:
-    values, known = args[0]
-    return Value(~values if known is None else ~values & known)
-
-
-def _coalesce(_: Node, args: Sequence[Value]) -> Value:
-    values, known = args[0]
-    for other, others_known in args[1:]:
-        if known is None:
-            break
-        values = np.where(known, values, other)
-        known = None if others_known is None else known | others_known
-    return Value(values, known)
-
-
-def _case(_: Node, args: Sequence[Value]) -> Value:
-    chosen, known = args[-1]
-    for condition, value in reversed(list(zip(args[:-1:2], args[1:-1:2], strict=True))):
-        here = condition.values if condition.known is None else condition.values & condition.known
-        if known is not None or value.known is not None:
-            mine = np.True_ if value.known is None else value.known
-            known = np.where(here, mine, np.True_ if known is None else known)
-        chosen = np.where(here, value.values, chosen)
-    return Value(chosen, known)
-
-
-# -- numbers and times ----------------------------------------------------------------------------
-
-
-def _by(function: np.ufunc) -> Compute:
-    def compute(_: Node, args: Sequence[Value]) -> Value:
-        (left, known), (right, other) = args
-        return Value(function(left, right), _both(known, other))
-
-    return compute
-
-
-def _exact(function: np.ufunc) -> Compute:
-    """A sum or difference of whole numbers that must stay within its type."""
-
-    def compute(node: Node, args: Sequence[Value]) -> Value:
-        (left, known), (right, other) = args
-        made = function(left, right)
-        if node.type.name is Name.INTEGER:
-            if (made != made.astype(np.int32)).any():
-                raise GiveUp
-        elif node.type.name is not Name.DECIMAL:
-            changed = right if function is np.add else ~right
-            if (((made ^ left) & (made ^ changed)) < 0).any():
-                raise GiveUp
-        return Value(made, _both(known, other))
-
-    return compute
-
-
-_PRODUCT_MAX = 2.0**62
-
-
-def _multiplied(node: Node, args: Sequence[Value]) -> Value:
-    (left, known), (right, other) = args
-    estimate = np.abs(left.astype(np.float64) * right.astype(np.float64))
-    limit = 2.0**31 - 1 if node.type.name is Name.INTEGER else _PRODUCT_MAX
-    if (estimate > limit).any():
-        raise GiveUp
-    return Value(left * right, _both(known, other))
-
-
-def _negated(_: Node, args: Sequence[Value]) -> Value:
-    return Value(-args[0].values, args[0].known)
-
-
-def _seconds(_: Node, args: Sequence[Value]) -> Value:
-    return Value(args[0].values.astype(np.float64) / float(SECOND), args[0].known)
-
-
-def _same(_: Node, args: Sequence[Value]) -> Value:
-    return args[0]
-
-
-def _clock(unit: int, modulus: int) -> Compute:
-    def compute(_: Node, args: Sequence[Value]) -> Value:
-        return Value(args[0].values % DAY // unit % modulus, args[0].known)
-
-    return compute
-
-
-def _calendar(part: str) -> Compute:
-    def compute(_: Node, args: Sequence[Value]) -> Value:
-        return Value(CALENDAR[part](args[0].values // DAY), args[0].known)
-
-    return compute
-
-
-def _widened(node: Node, args: Sequence[Value]) -> Value:
-    return Value(args[0].values.astype(_dtype(node)), args[0].known)
-
-
-def _nonzero(_: Node, args: Sequence[Value]) -> Value:
-    return Value(args[0].values != 0, args[0].known)
-
-
-def _scaled(node: Node, args: Sequence[Value]) -> Value:
-    """A whole number or decimal as a decimal of more places."""
-    factor = 10 ** (node.type.scale - node.args[0].type.scale)
-    values, known = args[0]
-    if (np.abs(values.astype(np.float64)) * factor >= 0.9 * 10.0**node.type.precision).any():
-        raise GiveUp
-    return Value(values * factor, known)
-
-
-def _descaled(node: Node, args: Sequence[Value]) -> Value:
-    factor = float(10 ** node.args[0].type.scale)
-    return Value(args[0].values.astype(np.float64) / factor, args[0].known)
-
-
 def _more_places(node: Node) -> bool:
     return _all_narrow(node) and node.type.scale >= node.args[0].type.scale
 
@@ -475,39 +177,203 @@ def _few_digits(node: Node) -> bool:
     return node.args[0].type.precision <= 15
 
 
+# -- logic ---------------------------------------------------------------------------------------
+
+_MEANT = {
+    "=": steps.IF_EQUAL,
+    "<>": steps.IF_LESS | steps.IF_GREATER,
+    "<": steps.IF_LESS,
+    ">": steps.IF_GREATER,
+    "<=": steps.IF_LESS | steps.IF_EQUAL,
+    ">=": steps.IF_GREATER | steps.IF_EQUAL,
+}
+
+
+def _compared(to: Assembly, node: Node) -> int:
+    left, right = node.args
+    if left.type.name in TEXTUAL:
+        return _texts_compared(to, node)
+    double = left.type.name is Name.DOUBLE
+    equal = steps.EQUAL_DOUBLE if double else steps.EQUAL
+    less = steps.LESS_DOUBLE if double else steps.LESS
+    a, b = to.place(left), to.place(right)
+    match node.op.name:
+        case "=":
+            return to.step(equal, a, b)
+        case "<>":
+            return to.step(steps.NOT, to.step(equal, a, b))
+        case "<":
+            return to.step(less, a, b)
+        case ">":
+            return to.step(less, b, a)
+        case "<=":
+            return to.step(steps.NOT, to.step(less, b, a))
+        case _:
+            return to.step(steps.NOT, to.step(less, a, b))
+
+
+def _texts_compared(to: Assembly, node: Node) -> int:
+    left, right = node.args
+    meant = _MEANT[node.op.name]
+    if right.is_literal:
+        return to.step(steps.TEXT_TO_LITERAL, to.column(left), to.text(right), meant)
+    return to.step(steps.TEXT_TO_COLUMN, to.column(left), to.column(right), meant)
+
+
+def _in(to: Assembly, node: Node) -> int:
+    first, items = node.args[0], node.args[1:]
+    if first.type.name not in TEXTUAL:
+        return to.step(steps.IN, to.place(first), to.words(items), len(items))
+    places = [to.text(item) for item in items]
+    return to.step(steps.IN_TEXT, to.column(first), places[0], len(items))
+
+
+def _folded(code: int) -> Emit:
+    """A step of two, from the left on."""
+
+    def emit(to: Assembly, node: Node) -> int:
+        found = to.place(node.args[0])
+        for arg in node.args[1:]:
+            found = to.step(code, found, to.place(arg))
+        return found
+
+    return emit
+
+
+def _is_null(to: Assembly, node: Node) -> int:
+    [arg] = node.args
+    if arg.op is COLUMN and arg.type.name in TEXTUAL:
+        return to.step(steps.IS_NULL, to.step(steps.LOAD, to.column(arg)))
+    return to.step(steps.IS_NULL, to.place(arg))
+
+
+def _case(to: Assembly, node: Node) -> int:
+    found = to.place(node.args[-1])
+    for condition, value in reversed(list(zip(node.args[:-1:2], node.args[1:-1:2], strict=True))):
+        found = to.step(steps.CHOOSE, to.place(condition), to.place(value), found)
+    return found
+
+
+# -- numbers and times ----------------------------------------------------------------------------
+
+
+def _of_one(code: int, c: int = 0, e: int = 0) -> Emit:
+    return lambda to, node: to.step(code, to.place(node.args[0]), 0, c, e)
+
+
+def _of_two(code: int) -> Emit:
+    return lambda to, node: to.step(code, *map(to.place, node.args))
+
+
+_WITHIN = {Name.INTEGER: steps.INT32, Name.DECIMAL: steps.ANY}
+
+
+def _exact(code: int) -> Emit:
+    """Arithmetic of whole numbers, which must stay within their type."""
+
+    def emit(to: Assembly, node: Node) -> int:
+        within = _WITHIN.get(node.type.name, steps.INT64)
+        return to.step(code, *map(to.place, node.args), within)
+
+    return emit
+
+
+def _loaded(to: Assembly, node: Node) -> int:
+    return to.step(steps.LOAD, to.column(node))
+
+
+def _same(to: Assembly, node: Node) -> int:
+    return to.place(node.args[0])
+
+
+_PARTS = {
+    "hour": (steps.CLOCK, HOUR, 24),
+    "minute": (steps.CLOCK, MINUTE, 60),
+    "year": (steps.CALENDAR, steps.YEAR, 0),
+    "month": (steps.CALENDAR, steps.MONTH, 0),
+    "day": (steps.CALENDAR, steps.DAY, 0),
+    "quarter": (steps.CALENDAR, steps.QUARTER, 0),
+    "doy": (steps.CALENDAR, steps.DOY, 0),
+    "dow": (steps.CALENDAR, steps.DOW, 0),
+    "isodow": (steps.CALENDAR, steps.ISODOW, 0),
+    "week": (steps.CALENDAR, steps.WEEK, 0),
+    "isoyear": (steps.CALENDAR, steps.ISOYEAR, 0),
+    "decade": (steps.CALENDAR, steps.DECADE, 0),
+    "century": (steps.CALENDAR, steps.CENTURY, 0),
+}
+
+
+def _part(to: Assembly, node: Node) -> int:
+    """A part of a time, which is the last argument."""
+    name = node.op.name.removeprefix("part.")
+    code, c, e = _PARTS[_part_asked(node) if node.op is DATE_PART else name]
+    return to.step(code, to.place(node.args[-1]), 0, c, e)
+
+
+def _part_asked(node: Node) -> str:
+    return part_named(str(node.args[0].value)) or ""
+
+
+def _parted(node: Node) -> bool:
+    of_time = node.args[1].type.name is Name.TIMESTAMP
+    return of_time and node.args[0].is_literal and _part_asked(node) in _PARTS
+
+
+def _widened(to: Assembly, node: Node) -> int:
+    if node.type.name is not Name.DOUBLE:
+        return _same(to, node)
+    return to.step(steps.TO_DOUBLE, to.place(node.args[0]))
+
+
+def _nonzero(to: Assembly, node: Node) -> int:
+    double = node.args[0].type.name is Name.DOUBLE
+    return to.step(steps.NOT_ZERO_DOUBLE if double else steps.NOT_ZERO, to.place(node.args[0]))
+
+
+def _scaled(to: Assembly, node: Node) -> int:
+    """A whole number or decimal as a decimal of more places."""
+    factor = 10 ** (node.type.scale - node.args[0].type.scale)
+    limit = bits_of(0.9 * 10.0**node.type.precision)
+    return to.step(steps.SCALE, to.place(node.args[0]), 0, factor, limit)
+
+
+def _descaled(to: Assembly, node: Node) -> int:
+    factor = 10 ** node.args[0].type.scale
+    return to.step(steps.DESCALE, to.place(node.args[0]), 0, factor)
+
+
 _DECIMALS = CONVERSIONS[Name.DECIMAL, Name.DECIMAL]
 _TO_DECIMAL = CONVERSIONS[Name.BIGINT, Name.DECIMAL]
 _ENTRIES: Mapping[Operation, _Entry] = {
-    LITERAL: _Entry(_same, _is_covered),
+    COLUMN: _Entry(_loaded, _is_covered),
     **{by: _Entry(_compared, _comparable) for by in logic.COMPARED},
     logic.IN: _Entry(_in, _listed),
-    logic.AND: _Entry(_and, _all_narrow),
-    logic.OR: _Entry(_or, _all_narrow),
-    logic.NOT: _Entry(_not, _all_narrow),
+    logic.AND: _Entry(_folded(steps.AND), _all_narrow),
+    logic.OR: _Entry(_folded(steps.OR), _all_narrow),
+    logic.NOT: _Entry(_of_one(steps.NOT), _all_narrow),
     logic.IS_NULL: _Entry(_is_null, _askable),
-    logic.IS_TRUE: _Entry(_is_true, _all_narrow),
-    logic.IS_FALSE: _Entry(_is_false, _all_narrow),
-    logic.COALESCE: _Entry(_coalesce, _all_narrow),
+    logic.IS_TRUE: _Entry(_of_one(steps.IS_TRUE), _all_narrow),
+    logic.IS_FALSE: _Entry(_of_one(steps.IS_FALSE), _all_narrow),
+    logic.COALESCE: _Entry(_folded(steps.COALESCE), _all_narrow),
     logic.CASE: _Entry(_case, _all_narrow),
-    ADD_DOUBLE: _Entry(_by(np.add), _all_narrow),
-    SUB_DOUBLE: _Entry(_by(np.subtract), _all_narrow),
-    MUL_DOUBLE: _Entry(_by(np.multiply), _all_narrow),
-    DIV_DOUBLE: _Entry(_by(np.true_divide), _all_narrow),
-    NEGATE_DOUBLE: _Entry(_negated, _all_narrow),
-    ADD_WHOLE: _Entry(_exact(np.add), _all_narrow),
-    SUB_WHOLE: _Entry(_exact(np.subtract), _all_narrow),
-    MUL_WHOLE: _Entry(_multiplied, _all_narrow),
-    ADD_DECIMAL: _Entry(_exact(np.add), _all_narrow),
-    SUB_DECIMAL: _Entry(_exact(np.subtract), _all_narrow),
+    ADD_DOUBLE: _Entry(_of_two(steps.ADD_DOUBLE), _all_narrow),
+    SUB_DOUBLE: _Entry(_of_two(steps.SUB_DOUBLE), _all_narrow),
+    MUL_DOUBLE: _Entry(_of_two(steps.MUL_DOUBLE), _all_narrow),
+    DIV_DOUBLE: _Entry(_of_two(steps.DIV_DOUBLE), _all_narrow),
+    NEGATE_DOUBLE: _Entry(_of_one(steps.NEGATE_DOUBLE), _all_narrow),
+    ADD_WHOLE: _Entry(_exact(steps.ADD), _all_narrow),
+    SUB_WHOLE: _Entry(_exact(steps.SUB), _all_narrow),
+    MUL_WHOLE: _Entry(_exact(steps.MUL), _all_narrow),
+    ADD_DECIMAL: _Entry(_exact(steps.ADD), _all_narrow),
+    SUB_DECIMAL: _Entry(_exact(steps.SUB), _all_narrow),
     **dict.fromkeys(CONVERSIONS[Name.BIGINT, Name.DOUBLE], _Entry(_widened, _all_narrow)),
     **dict.fromkeys(CONVERSIONS[Name.INTEGER, Name.BIGINT], _Entry(_same, _all_narrow)),
     **dict.fromkeys(CONVERSIONS[Name.BIGINT, Name.BOOLEAN], _Entry(_nonzero, _all_narrow)),
     **dict.fromkeys((*_DECIMALS, *_TO_DECIMAL), _Entry(_scaled, _more_places)),
     **dict.fromkeys(CONVERSIONS[Name.DECIMAL, Name.DOUBLE], _Entry(_descaled, _few_digits)),
-    BETWEEN: _Entry(_exact(np.subtract), _all_narrow),
-    EPOCH: _Entry(_seconds, _all_narrow),
+    BETWEEN: _Entry(_exact(steps.SUB), _all_narrow),
+    EPOCH: _Entry(_of_one(steps.SECONDS), _all_narrow),
     EPOCH_US: _Entry(_same, _all_narrow),
-    PARTS["hour"]: _Entry(_clock(HOUR, 24), _all_narrow),
-    PARTS["minute"]: _Entry(_clock(MINUTE, 60), _all_narrow),
-    **{PARTS[part]: _Entry(_calendar(part), _all_narrow) for part in CALENDAR},
+    **{PARTS[name]: _Entry(_part, _all_narrow) for name in _PARTS},
+    DATE_PART: _Entry(_part, _parted),
 }

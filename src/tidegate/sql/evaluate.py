@@ -1,21 +1,27 @@
-"""Runs checked trees on batches: small batches by NumPy as far as that goes, all else by Polars."""
+"""Runs checked trees on batches: small ones on a machine of steps, all else by Polars."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from tidegate.schema import ColumnType
+from tidegate.sql.assembly import Bytes
+from tidegate.sql.columns import Column, Columns, Piece, array_of
 from tidegate.sql.direct import Direct, GiveUp, covered
-from tidegate.sql.frame import Frame, Result
+from tidegate.sql.frame import Frame
 from tidegate.sql.tree import COLUMN, Node
 
-# Up to here NumPy is faster than Polars, whose fixed cost is that of some hundred operations.
+# Up to here the machine is as fast as Polars, which uses all cores but has a high fixed cost.
 DIRECT_ROWS_MAX = 4_096
 
-Output = tuple[Node, ColumnType]
+Output: TypeAlias = tuple[Node, ColumnType]
+Errors: TypeAlias = Mapping[int, str]
+Found: TypeAlias = tuple[Column, Errors]
 
 
 class Evaluation:
@@ -31,23 +37,41 @@ class Evaluation:
         self._computed = {i: o for i, o in numbered if i not in self._plain}
         self._covered = {i: o for i, o in self._computed.items() if covered(o[0])}
 
-    def run(self, batch: pa.RecordBatch) -> list[Result]:
+    def run(self, columns: Columns) -> list[Found]:
         """Values and errors of each tree, in order."""
-        found: dict[int, Result] = {i: (batch.column(n), {}) for i, n in self._plain.items()}
-        if self._covered and 0 < batch.num_rows <= self._direct_rows_max:
-            try:
-                values = self._direct.run(batch)
-            except GiveUp:
-                found |= self._run(self._computed, self._whole, batch)
-            else:
-                found |= {i: (v, {}) for i, v in zip(self._covered, values, strict=True)}
-                found |= self._run(self._uncovered, self._rest, batch)
+        found: dict[int, Found] = {i: (columns.column(n), {}) for i, n in self._plain.items()}
+        if not self._goes_directly(columns):
+            found |= self._framed(self._computed, self._whole, columns)
+            return [found[i] for i in range(self._count)]
+        try:
+            slab = self._direct.run(columns)
+        except GiveUp:
+            found |= self._framed(self._computed, self._whole, columns)
         else:
-            found |= self._run(self._computed, self._whole, batch)
+            found |= {i: (Piece(slab, place), {}) for place, i in enumerate(self._covered)}
+            found |= self._framed(self._uncovered, self._rest, columns)
         return [found[i] for i in range(self._count)]
 
+    def truths(self, columns: Columns) -> tuple[Bytes, dict[int, Errors]]:
+        """1 where a tree, which is a condition, is true, shape (trees, rows); and its errors."""
+        if self._goes_directly(columns) and not self._plain and not self._uncovered:
+            try:
+                return self._direct.truths(columns), {}
+            except GiveUp:
+                pass
+        results = self.run(columns)
+        truths = [_truth(array_of(values)) for values, _ in results]
+        found = np.array(truths, dtype=np.uint8).reshape(self._count, columns.rows)
+        return found, {i: errors for i, (_, errors) in enumerate(results) if errors}
+
+    def _goes_directly(self, columns: Columns) -> bool:
+        return bool(self._covered) and 0 < columns.rows <= self._direct_rows_max
+
     @staticmethod
-    def _run(outputs: dict[int, Output], frame: Frame, batch: pa.RecordBatch) -> dict[int, Result]:
+    def _framed(outputs: dict[int, Output], frame: Frame, columns: Columns) -> dict[int, Found]:
+        if not outputs:
+            return {}
+        batch = columns.batch_of(frame.columns or columns.batch.schema.names[:1])
         return dict(zip(outputs, frame.run(batch), strict=True))
 
     @cached_property
@@ -65,3 +89,8 @@ class Evaluation:
     @cached_property
     def _whole(self) -> Frame:
         return Frame(list(self._computed.values()))
+
+
+def _truth(values: pa.Array[Any]) -> Any:
+    plain = values.fill_null(False) if values.null_count else values  # noqa: FBT003 - Arrow's own signature
+    return plain.to_numpy(zero_copy_only=False)

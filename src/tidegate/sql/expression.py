@@ -1,7 +1,7 @@
 """Scalar SQL expressions, compiled once and evaluated on batches of columns.
 
 This module is the whole surface of the package for rules, window queries and features: text and
-scope in, columns out. What evaluates them (Polars today) is known only behind it.
+scope in, columns out. What evaluates them is known only behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sqlglot import expressions as exp
 import tidegate.sql.nodes  # noqa: F401 - fills the table of handlers
 from tidegate.errors import ProjectError
 from tidegate.schema import ColumnType, Kind, Schema
+from tidegate.sql.assembly import Bytes
 from tidegate.sql.check import Checker, convert
+from tidegate.sql.columns import Column, Columns, array_of
 from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
 from tidegate.sql.parse import DEPTH_MAX, Dialect, depth, parse_expression
 from tidegate.sql.source import SourceText
@@ -139,10 +141,10 @@ def _canonical(node: exp.Expr, scope: Scope) -> str:
 class ExpressionSet:
     """Expressions evaluated together: what they share is computed once.
 
-    Batches of up to `direct_rows_max` rows go by NumPy where the operations allow it; the values
-    are the same either way.
+    Batches of up to `direct_rows_max` rows do without Polars where the operations allow it; the
+    values are the same either way.
 
-    The plan is made when the set is built; `evaluate` may be called from one thread at a time.
+    The plan is made when the set is built; one thread at a time may evaluate it.
     """
 
     def __init__(
@@ -158,4 +160,16 @@ class ExpressionSet:
         The batch has (at least) the columns read, in the Arrow types of `ColumnType.arrow`.
         Never raises for what is in a row: such a value is null and told in `errors`.
         """
-        return [Evaluated(values, errors) for values, errors in self._evaluation.run(batch)]
+        found = self._evaluation.run(Columns(batch))
+        return [Evaluated(array_of(values), errors) for values, errors in found]
+
+    def columns(self, columns: Columns) -> list[tuple[Column, Mapping[int, str]]]:
+        """As `evaluate`, without making arrays of values that may only be read by kernels."""
+        return self._evaluation.run(columns)
+
+    def truths(self, columns: Columns) -> tuple[Bytes, Mapping[int, Mapping[int, str]]]:
+        """Where conditions are true: 1 there and else 0, shape (expressions, rows).
+
+        The errors are by the number of the expression, then by row.
+        """
+        return self._evaluation.truths(columns)

@@ -28,12 +28,15 @@ _SUSPECT = "#suspect"
 
 
 class Frame:
-    """A plan for several trees, each with the column type in which its values go out."""
+    """A plan for several trees, each with the column type in which its values go out.
+
+    `columns` are those that it reads.
+    """
 
     def __init__(self, outputs: Sequence[tuple[Node, ColumnType]]) -> None:
         trees = [tree for tree, _ in outputs]
         self._types = [type_ for _, type_ in outputs]
-        self._columns = sorted({str(n.value) for t in trees for n in t.walk() if n.op is COLUMN})
+        self.columns = sorted({str(n.value) for t in trees for n in t.walk() if n.op is COLUMN})
         plan = Plan(trees)
         lowered = [_outgoing(plan.lower(tree), tree, plan) for tree in trees]
         self._stages = plan.stages
@@ -59,9 +62,9 @@ class Frame:
         ]
 
     def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
-        if not self._columns:
+        if not self.columns:
             return pl.DataFrame({_ROWS: pl.zeros(batch.num_rows, pl.Int8, eager=True)})
-        frame = pl.from_arrow(batch.select(self._columns))
+        frame = pl.from_arrow(batch.select(self.columns))
         assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a batch becomes a frame
         return frame
 

@@ -1,0 +1,192 @@
+"""Columns of a batch on both sides of a kernel: where they lie in memory, and as Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidegate.schema import ColumnType, Kind
+
+# The addresses of a column's values, its validity and its bounds (0: none), and where in them its
+# rows begin.
+Place: TypeAlias = tuple[int, int, int, int]
+
+_PADDED = 64  # bytes: Arrow asks for columns that begin where a line of memory does
+_BYTES_EACH = {Kind.DECIMAL: 16}
+
+
+def place_of(array: pa.Array[Any]) -> Place:
+    """Where a column lies; the array must live as long as that is used."""
+    buffers = array.buffers()
+    valid, last = buffers[0], buffers[-1]
+    bounds = buffers[1] if len(buffers) == 3 else None
+    return (
+        0 if last is None else last.address,
+        0 if valid is None or not array.null_count else valid.address,
+        0 if bounds is None else bounds.address,
+        array.offset,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Where in a block of `size` bytes the validity and the values of each column begin.
+
+    `spans` has for each (validity, its bytes, values, their bytes).
+    """
+
+    size: int
+    spans: tuple[tuple[int, int, int, int], ...]
+
+
+class Shape:
+    """The types of columns that lie in one block."""
+
+    def __init__(self, types: Sequence[ColumnType]) -> None:
+        self.arrow = [t.arrow for t in types]
+        self._kinds = tuple(t.kind for t in types)
+
+    def spans(self, rows: int) -> Spans:
+        """The layout for so many rows."""
+        return _spans(self._kinds, rows)
+
+
+@lru_cache(maxsize=4096)
+def _spans(kinds: tuple[Kind, ...], rows: int) -> Spans:
+    found, top, valid = [], 0, _padded((rows + 7) // 8)
+    for kind in kinds:
+        size = (rows + 7) // 8 if kind is Kind.BOOLEAN else _BYTES_EACH.get(kind, 8) * rows
+        found.append((top, valid, top + valid, size))
+        top += valid + _padded(size)
+    return Spans(top + _PADDED, tuple(found))
+
+
+def _padded(size: int) -> int:
+    return (size + _PADDED - 1) // _PADDED * _PADDED
+
+
+class Slab:
+    """A block of columns that kernels write: its memory, and how many nulls each column has."""
+
+    __slots__ = ("address", "buffer", "memory", "nulls", "rows", "shape", "spans")
+
+    def __init__(self, shape: Shape, rows: int) -> None:
+        layout = shape.spans(rows)
+        self.shape, self.rows, self.spans = shape, rows, layout.spans
+        self.memory: npt.NDArray[np.uint8] = np.empty(layout.size, dtype=np.uint8)
+        self.buffer = pa.py_buffer(cast(Any, self.memory))
+        self.address = self.buffer.address
+        self.nulls: Sequence[int] = ()
+
+    def array(self, i: int) -> pa.Array[Any]:
+        """Column i as Arrow has it."""
+        valid, bytes_, values, size = self.spans[i]
+        nulls, cut = self.nulls[i], self.buffer.slice
+        buffers = [cut(valid, bytes_) if nulls else None, cut(values, size)]
+        found: pa.Array[Any] = pa.Array.from_buffers(self.shape.arrow[i], self.rows, buffers, nulls)
+        return found
+
+    def place(self, i: int) -> Place:
+        """Where column i lies."""
+        valid, _, values, _ = self.spans[i]
+        return (self.address + values, self.address + valid if self.nulls[i] else 0, 0, 0)
+
+
+Column: TypeAlias = "pa.Array[Any] | Piece"
+
+
+class Piece:
+    """A column of a slab, made an array of Arrow when it is asked for."""
+
+    __slots__ = ("_array", "_place", "_slab")
+
+    def __init__(self, slab: Slab, place: int) -> None:
+        self._slab, self._place = slab, place
+        self._array: pa.Array[Any] | None = None
+
+    @property
+    def array(self) -> pa.Array[Any]:
+        """The column as Arrow has it."""
+        if self._array is None:
+            self._array = self._slab.array(self._place)
+        return self._array
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return self._slab.place(self._place)
+
+
+def array_of(column: Column) -> pa.Array[Any]:
+    """The column as Arrow has it."""
+    return column.array if isinstance(column, Piece) else column
+
+
+class Columns:
+    """The columns of a batch, and those made of them on the way, by name."""
+
+    __slots__ = ("_made", "_places", "batch", "rows")
+
+    def __init__(self, batch: pa.RecordBatch, made: Mapping[str, Column] | None = None) -> None:
+        self.batch = batch
+        self.rows = batch.num_rows
+        self._made: dict[str, Column] = {} if made is None else dict(made)
+        self._places: dict[str, Place] = {}
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of all columns."""
+        return frozenset(self.batch.schema.names) | self._made.keys()
+
+    def put(self, name: str, column: Column) -> None:
+        """Add a column, or have another in its place."""
+        self._made[name] = column
+        self._places.pop(name, None)
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        found = self._made.get(name)
+        return self.batch.column(name) if found is None else found
+
+    def array(self, name: str) -> pa.Array[Any]:
+        """The column of that name as Arrow has it."""
+        found = self._made.get(name)
+        return self.batch.column(name) if found is None else array_of(found)
+
+    def place(self, name: str) -> Place:
+        """Where the column of that name lies, for as long as these columns live."""
+        found = self._places.get(name)
+        if found is None:
+            made = self._made.get(name)
+            if isinstance(made, Piece):
+                found = made.place
+            else:
+                if made is None:
+                    made = self._made[name] = self.batch.column(name)
+                found = place_of(made)
+            self._places[name] = found
+        return found
+
+    def batch_of(self, names: Sequence[str]) -> pa.RecordBatch:
+        """The columns of those names, among others."""
+        if not any(name in self._made for name in names):
+            return self.batch
+        return pa.RecordBatch.from_arrays([self.array(n) for n in names], names=list(names))
+
+    def within(self, first: int, rows: int) -> Columns:
+        """Some of the rows."""
+        return Columns(
+            self.batch.slice(first, rows),
+            {n: array_of(c).slice(first, rows) for n, c in self._made.items()},
+        )
+
+
+def arrays_of(columns: Iterable[Column]) -> list[pa.Array[Any]]:
+    """The columns as Arrow has them."""
+    return [array_of(c) for c in columns]
