@@ -9,12 +9,14 @@ from tidegate.features.accumulators import Operation, meets
 from tidegate.features.counts import (
     add_count,
     add_true,
+    evict_count,
+    evict_true,
     move_count,
     move_true,
     read_count,
     read_true,
 )
-from tidegate.features.distinct import count_distinct, enter, glance_distinct, move_distinct
+from tidegate.features.distinct import count_distinct, enter, glance_distinct, leave, move_distinct
 from tidegate.features.extremes import (
     look_through,
     move_greatest,
@@ -50,12 +52,21 @@ from tidegate.features.positions import move_first, move_last, read_position, re
 from tidegate.features.sums import (
     add_double,
     add_integer,
+    evict_double,
+    evict_integer,
     move_double,
     move_integer,
     read_double,
     read_integer,
+    worn_double,
 )
-from tidegate.features.variance import add_variance, move_variance, read_variance
+from tidegate.features.variance import (
+    add_variance,
+    evict_variance,
+    move_variance,
+    read_variance,
+    worn_variance,
+)
 
 
 @inline
@@ -303,3 +314,45 @@ def glance_any(
         for c in range(program[a + A_FIRST], program[a + A_LAST]):
             to = program[program[CALLS_AT] + CALL * c + C_OUT] * batch.n + k
             batch.out[to], batch.status[to] = count, 1
+
+
+# A row whose values are corrected leaves the frames that it lies in and enters them again.
+
+
+@inline
+def exclude(acc: Words, kind: int, rows: Rows, op: Operation, b: int, p: int) -> None:
+    """Take row p out of its frame, which is whole again after `readmit`."""
+    heap, row = rows.heap, at(rows, p)
+    if kind == COUNT_:
+        evict_count(acc, b, heap, row, op)
+    elif kind == TRUE:
+        evict_true(acc, b, heap, row, op)
+    elif kind == INTEGER:
+        evict_integer(acc, b, heap, row, op)
+    elif kind == DOUBLE:
+        evict_double(acc, b, heap, row, op)
+    elif kind == VARIANCE:
+        evict_variance(acc, b, heap, row, op)
+    elif kind == DISTINCT and acc[b + 1] != 0:
+        leave(acc, b, rows, op, p)
+
+
+@inline
+def readmit(
+    acc: Words, kind: int, rows: Rows, op: Operation, s: int, e: int, b: int, p: int
+) -> None:
+    """Enter row p of the frame (s, e), which was taken out, with the values that it has now."""
+    if kind == DOUBLE and worn_double(acc, b):
+        move_double(acc, b, rows, op, s, s, s, e)
+    elif kind == VARIANCE and worn_variance(acc, b):
+        move_variance(acc, b, rows, op, s, s, s, e)
+    elif kind == LEAST and acc[b] == p:
+        move_least(acc, b, rows, op, s, s, s, e)
+    elif kind == GREATEST and acc[b] == p:
+        move_greatest(acc, b, rows, op, s, s, s, e)
+    elif kind == FIRST_ and acc[b] == p:
+        move_first(acc, b, rows, op, s, s, s, e)
+    elif kind == LAST_ and acc[b] == p:
+        move_last(acc, b, rows, op, s, s, s, e)
+    else:
+        include(acc, kind, rows, op, s, e, b, p)

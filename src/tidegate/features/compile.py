@@ -15,7 +15,9 @@ from functools import cached_property
 import pyarrow as pa
 
 from tidegate.features.binding import Binder, Hidden, Selected, WindowCall
-from tidegate.features.plan import Call, EntityPlan
+from tidegate.features.calls import BIGINT
+from tidegate.features.labelled import check_labels, labelled_columns
+from tidegate.features.plan import LOG_OFFSET, Call, EntityPlan
 from tidegate.features.problems import Problems
 from tidegate.features.statement import read
 from tidegate.schema import ColumnType, Schema
@@ -76,7 +78,8 @@ class FeaturePlan:
     """All that a `features.sql` computes; equal fingerprints mean the same values.
 
     `declared` are the columns of the stream. `reads` tells, for each hidden column and each call,
-    the columns that it is computed from.
+    the columns that it is computed from. `labelled` are the column that takes labels, if there is
+    one, and the hidden columns computed from it; entities that keep any keep log offsets as well.
     """
 
     features: tuple[Feature, ...]
@@ -85,6 +88,12 @@ class FeaturePlan:
     declared: Mapping[str, ColumnType]
     reads: Mapping[str, frozenset[str]]
     fingerprint: str
+    labelled: frozenset[str] = frozenset()
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether any entity keeps what a label changes."""
+        return any(LOG_OFFSET in entity.plan.values for entity in self.entities)
 
     @property
     def entities(self) -> tuple[Entity, ...]:
@@ -127,11 +136,12 @@ class FeaturePlan:
 
 
 def compile_features(
-    source: SourceText, schema: Schema, *, lateness: int, look_back: int
+    source: SourceText, schema: Schema, *, lateness: int, look_back: int, label: str | None = None
 ) -> FeaturePlan:
     """The plan of a `features.sql`.
 
-    `lateness` and `look_back` are in microseconds; `EntityPlan` says what they bound.
+    `lateness` and `look_back` are in microseconds; `EntityPlan` says what they bound. `label` is
+    the column that takes labels.
 
     Raises: ProjectError with every mistake, each with its place and a hint.
 
@@ -144,13 +154,18 @@ def compile_features(
     ('count(*) over (card range 1 h to 0)',)
     """
     problems = Problems(source)
-    binder = Binder(problems, read(problems), schema)
+    select = read(problems)
+    binder = Binder(problems, select, schema)
     binder.bind()
+    if label is not None:
+        check_labels(binder, select, problems, label)
     problems.stop()
     reads = {h.name: h.columns for h in binder.hidden.values()}
     reads |= {c.name: c.columns for c in binder.calls.values()}
-    types = {c.name: str(c.type) for c in schema}
-    layers = _layers(binder, _Fingerprints(reads, types), lateness, look_back)
+    types = {c.name: f"{c.type} labelled" if c.name == label else str(c.type) for c in schema}
+    labelled = labelled_columns(binder.hidden, label) if label is not None else frozenset()
+    prints = _Fingerprints(reads, types)
+    layers = _layers(binder, prints, lateness, look_back, labelled=labelled)
     features = tuple(_feature(s, reads, binder.calls) for s in binder.features)
     fingerprint = _hash(
         sorted(e.fingerprint for layer in layers for e in layer.entities),
@@ -158,7 +173,7 @@ def compile_features(
         sorted(_declared(reads, types, [c for f in features for c in f.columns])),
     )
     declared = {c.name: c.type for c in schema}
-    return FeaturePlan(features, layers, schema.event_time, declared, reads, fingerprint)
+    return FeaturePlan(features, layers, schema.event_time, declared, reads, fingerprint, labelled)
 
 
 def _feature(
@@ -172,13 +187,20 @@ def _feature(
 
 
 def _layers(
-    binder: Binder, prints: _Fingerprints, lateness: int, look_back: int
+    binder: Binder,
+    prints: _Fingerprints,
+    lateness: int,
+    look_back: int,
+    *,
+    labelled: frozenset[str],
 ) -> tuple[Layer, ...]:
     layers = []
     for number in range(max((c.layer + 1 for c in binder.calls.values()), default=0)):
         entities = []
         for keys, calls in _grouped(c for c in binder.calls.values() if c.layer == number).items():
             plan = _entity_plan(keys, calls, binder.columns, lateness, look_back)
+            if not labelled.isdisjoint((*plan.values, *plan.filters)):
+                plan = _with_offsets(plan)
             names = tuple(c.name for c in calls)
             entities.append(Entity(number, plan, names, prints.of(plan, calls)))
         hidden = tuple(h for h in binder.hidden.values() if h.layer == number)
@@ -225,6 +247,11 @@ def _entity_plan(
         lateness=lateness,
         look_back=look_back,
     )
+
+
+def _with_offsets(plan: EntityPlan) -> EntityPlan:
+    """The plan with the log offset of each row, by which a label finds it."""
+    return replace(plan, values=(*plan.values, LOG_OFFSET), value_types=(*plan.value_types, BIGINT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ def add_count(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
 
 
 @inline
-def _evict_count(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+def evict_count(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+    """Take a row out."""
     if passes(heap, row, op):
         acc[b] -= 1
 
 
-move_count = mover(add_count, _evict_count, never, 1)
+move_count = mover(add_count, evict_count, never, 1)
 
 
 @inline
@@ -48,13 +49,14 @@ def add_true(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
 
 
 @inline
-def _evict_true(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+def evict_true(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+    """Take a row out."""
     if passes(heap, row, op):
         acc[b] -= 1
         acc[b + 1] -= heap[row + op.value]
 
 
-move_true = mover(add_true, _evict_true, never, 2)
+move_true = mover(add_true, evict_true, never, 2)
 
 
 @inline

@@ -122,7 +122,8 @@ def enter(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
 
 
 @inline
-def _leave(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
+def leave(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
+    """Take row p out of the table."""
     row, heap = at(rows, p), rows.heap
     if not passes(heap, row, op):
         return
@@ -205,9 +206,9 @@ def shift_table(
     for p in range(e, e2):
         enter(acc, b, rows, op, p)
     for p in range(s, s2):
-        _leave(acc, b, rows, op, p)
+        leave(acc, b, rows, op, p)
     for p in range(e2, e):
-        _leave(acc, b, rows, op, p)
+        leave(acc, b, rows, op, p)
 
 
 @inline

@@ -7,7 +7,7 @@ records of keys, the table that finds them, and a heap of rows, texts and tables
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers, read_key
+from tidegate.features.amend import FOUND, amend
 from tidegate.features.batch import ALONE, SHARDS, Batch, Reader, Scratch, Writer
 from tidegate.features.columns import describe
 from tidegate.features.compaction import relocate, settle
@@ -33,6 +34,8 @@ from tidegate.features.layout import (
     TEXTS,
     Layout,
     lay_out,
+    offset_word,
+    words_of,
 )
 from tidegate.features.memory import (
     CLASSES,
@@ -314,6 +317,27 @@ class EntityState:
                 )
                 if stopped < 0:
                     return self._writer.write(out, status, batch, self._directory, self._run)
+                self._shards[stopped >> 2].grow(stopped & 3)
+
+    def amend(self, events: pa.RecordBatch, *, times: Integers, changed: Collection[str]) -> int:
+        """Let rows that are kept have other values in the columns `changed`; gives how many do.
+
+        The rows are found by the keys, the times and the log offsets in `events`, which has all
+        columns of the plan; they are corrected in that order. Rows that are freed stay so.
+        """
+        n = len(events)
+        if n == 0:
+            return 0
+        batch = self._reader.read(events, times, times, self._run)
+        self._reader.load(batch, 0, SHARDS)
+        bits, progress = words_of(self._layout, changed), np.zeros(2, dtype=np.int64)
+        word = offset_word(self._layout)
+        given = (self._layout.program, batch.rows, batch.ids, batch.order, batch.texts)
+        with self._lock:
+            while True:
+                stopped = amend(self._directory, *given, batch.times, bits, word, n, progress)
+                if stopped < 0:
+                    return int(progress[FOUND])
                 self._shards[stopped >> 2].grow(stopped & 3)
 
     def expire(self, newest: int) -> None:

@@ -7,12 +7,13 @@ A key's record is a header, two positions for each frame, then the accumulators.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from tidegate.features.memory import Words
-from tidegate.features.plan import Aggregate, Call, EntityPlan
+from tidegate.features.plan import LOG_OFFSET, Aggregate, Call, EntityPlan
 from tidegate.schema import ColumnType, Kind
 
 # The header of a key's record. `ORIGIN` is the number that a row in the block's first place would
@@ -171,7 +172,30 @@ def _form(plan: EntityPlan, call: Call) -> tuple[int, int] | None:
 
 
 def _forms(plan: EntityPlan) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted({form for call in plan.calls if (form := _form(plan, call)) is not None}))
+    found = {form for call in plan.calls if (form := _form(plan, call)) is not None}
+    if LOG_OFFSET in plan.values:
+        found.add((plan.values.index(LOG_OFFSET), PLAIN))
+    return tuple(sorted(found))
+
+
+def words_of(layout: Layout, changed: Collection[str]) -> Words:
+    """The bits of a stored row that change where these of its columns do, shape (width,)."""
+    plan = layout.plan
+    bits = [0] * layout.width
+    for number, name in enumerate((*plan.values, *plan.filters)):
+        if name in changed:
+            word, bit = _flag(number)
+            bits[word] |= bit
+    for word, (place, _) in enumerate(layout.forms, start=1 + layout.flags):
+        if plan.values[place] in changed:
+            bits[word] = -1
+    return np.array(bits, dtype=np.int64)
+
+
+def offset_word(layout: Layout) -> int:
+    """The word of a stored row that has its log offset, in a plan that keeps offsets."""
+    form = (layout.plan.values.index(LOG_OFFSET), PLAIN)
+    return 1 + layout.flags + layout.forms.index(form)
 
 
 def _kind(plan: EntityPlan, call: Call) -> int:

@@ -32,6 +32,7 @@ _HUGE = 4 << 20
 _COMPILED = (
     "accumulators",
     "aggregates",
+    "amend",
     "columns",
     "compaction",
     "counts",

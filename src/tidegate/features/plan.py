@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from tidegate.schema import ColumnType
 
+# Among the values of an entity that labels change: the log offset, which tells its rows apart.
+LOG_OFFSET = "log_offset"
+
 
 class Aggregate(StrEnum):
     """What a call computes over its frame.

@@ -57,11 +57,11 @@ def put(rows: Rows, there: int, batch: Batch, k: int) -> None:
         heap[there + w] = batch.rows[k * width + w]
     for t in range(program[TEXTS]):
         w = program[program[TEXTS_AT] + t]
-        heap[there + w] = _keep_text(rows, batch.texts, t * DESCRIPTION, heap[there + w])
+        heap[there + w] = keep_text(rows, batch.texts, t * DESCRIPTION, heap[there + w])
 
 
 @inline
-def _keep_text(rows: Rows, texts: Words, c: int, i: int) -> int:
+def keep_text(rows: Rows, texts: Words, c: int, i: int) -> int:
     """A block `link, bytes, text` with the text of row i, 0 for null."""
     if is_null(texts, c, i):
         return 0

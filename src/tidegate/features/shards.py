@@ -241,7 +241,7 @@ def _span(
 
 
 @inline
-def _facts(directory: Any, s: int) -> Words:
+def facts_of(directory: Any, s: int) -> Words:
     """The directory's row of shard s."""
     return words_at(directory.ctypes.data + 8 * DIRECTORY * s)
 
@@ -342,7 +342,7 @@ def gaze(
     )
     for i in range(n):
         s = ids[3 * i + 2] & (len(directory) - 1)
-        shard = _facts(directory, s)
+        shard = facts_of(directory, s)
         records = words_at(shard[RECORDS])
         r = find_key(shard, laid[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
         r = max(r, 0)  # the record of nobody has no rows
@@ -362,6 +362,6 @@ def sweep(directory: Any, first: int, last: int, program: Words, horizon: int) -
     """Free all keys of the shards [first, last) whose rows all lie before the horizon."""
     laid = words_at(program.ctypes.data)
     for s in range(first, last):
-        shard = _facts(directory, s)
+        shard = facts_of(directory, s)
         free_deferred(shard)
         sweep_keys(shard, laid, horizon, shard[RECORDS_USED])

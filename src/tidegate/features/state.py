@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tidegate.errors import RequestError
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
 from tidegate.features.entity import EntityState
-from tidegate.features.plan import EntityPlan
+from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
 from tidegate.schema import ColumnType
 from tidegate.sql.expression import Evaluated, Expression, ExpressionSet
@@ -81,6 +81,19 @@ class FeatureState:
         for layer in self._layers:
             layer.update(table, times=times, newest=newest)
         return self._outputs.features(table)
+
+    def amend(self, events: pa.RecordBatch) -> int:
+        """Let earlier events count with the label that `events` has; gives how many entries do.
+
+        `events` are the declared columns of those events, the label column as it is from here on,
+        and `log_offset`; each is corrected in turn, in its entities that take in the label. Those
+        that are freed are passed over.
+        """
+        if not self.plan.takes_labels or not events.num_rows:
+            return 0
+        table = _Table(events, self.plan.reads)
+        times = _micros(events.column(self.plan.event_time))
+        return sum(x.amend(table, times=times, changed=self.plan.labelled) for x in self._layers)
 
     def peek(self, entity: Mapping[str, object], *, time: int, newest: int) -> Features:
         """What an event at `time` would see of an entity, one row, nothing counted in.
@@ -250,6 +263,7 @@ class _Layer:
         self._numbers = [h for h in layer.hidden if h.expression is None]
         self.states = [(e, EntityState(e.plan, key=key, threads=threads)) for e in layer.entities]
         self._needs = [_needs(e.plan) for e in layer.entities]
+        self._declared: _Set | None = None  # what is evaluated where a label comes
 
     def update(self, table: _Table, *, times: Integers, newest: Integers) -> None:
         """The columns and windows of this layer, into the table."""
@@ -270,6 +284,16 @@ class _Layer:
             if frozenset(entity.plan.keys) <= table.known:
                 keys = table.batch(entity.plan.keys)
                 self._take(table, entity, state.peek(keys, time=time, newest=newest))
+
+    def amend(self, table: _Table, *, times: Integers, changed: frozenset[str]) -> int:
+        """Correct rows of this layer's entities, as far as declared columns say what they are."""
+        states = [(e.plan, s) for e, s in self.states if LOG_OFFSET in e.plan.values]
+        if not states:
+            return 0
+        if self._declared is None:
+            self._declared = self._set.within(table.known)
+        self._prepare(table, self._declared)
+        return sum(s.amend(_whole(table, p), times=times, changed=changed) for p, s in states)
 
     def _prepare(self, table: _Table, expressions: _Set) -> None:
         for name, found in expressions.evaluate(table):
@@ -298,6 +322,20 @@ def _side_by_side(updates: Sequence[Callable[[], _Found]]) -> list[_Found]:
         return [updates[0](), *(each.result() for each in waiting)]
     finally:
         wait(waiting)
+
+
+def _whole(table: _Table, plan: EntityPlan) -> pa.RecordBatch:
+    """All columns that an entity takes; those that are not known, and do not change, are null."""
+    types = dict(zip(plan.values, plan.value_types, strict=True))
+    columns = {
+        name: table.column(name)
+        if name in table.known
+        else pa.array(
+            [None] * len(table.events), types[name].arrow if name in types else pa.bool_()
+        )
+        for name in _needs(plan)
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _needs(plan: EntityPlan) -> tuple[str, ...]:

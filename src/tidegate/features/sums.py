@@ -43,7 +43,8 @@ def add_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> Non
 
 
 @inline
-def _evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+def evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+    """Take a row out."""
     if passes(heap, row, op):
         word = heap[row + op.value]
         acc[b] -= 1
@@ -52,7 +53,7 @@ def _evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> 
         _wide(acc, b, 1, 0)
 
 
-move_integer = mover(add_integer, _evict_integer, never, 3)
+move_integer = mover(add_integer, evict_integer, never, 3)
 
 
 @inline
@@ -127,7 +128,8 @@ def add_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None
 
 
 @inline
-def _evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+def evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+    """Take a row out."""
     if passes(heap, row, op):
         x = real(heap[row + op.value])
         acc[b] -= 1
@@ -141,7 +143,8 @@ def _evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> N
 
 
 @inline
-def _worn_double(acc: Words, b: int) -> bool:
+def worn_double(acc: Words, b: int) -> bool:
+    """Whether what was dropped could show, so that the frame is to be added up anew."""
     return real(acc[b + 3]) > abs(real(acc[b + 1])) * 2.0**-64
 
 
@@ -174,7 +177,7 @@ def _huge_sum(rows: Rows, op: Operation, s: int, e: int) -> float:
     return high + low
 
 
-move_double = mover(add_double, _evict_double, _worn_double, 6)
+move_double = mover(add_double, evict_double, worn_double, 6)
 
 
 @inline

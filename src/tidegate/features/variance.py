@@ -65,7 +65,8 @@ def add_variance(acc: Words, b: int, heap: Words, row: int, op: Operation) -> No
 
 
 @inline
-def _evict_variance(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+def evict_variance(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
+    """Take a row out."""
     if passes(heap, row, op):
         x = number(heap[row + op.value], op)
         acc[b] -= 1
@@ -96,7 +97,8 @@ def _spread(acc: Words, b: int) -> float:
 
 
 @inline
-def _worn_variance(acc: Words, b: int) -> bool:
+def worn_variance(acc: Words, b: int) -> bool:
+    """Whether rounding could show, so that the frame is to be gone through anew."""
     squares = real(acc[b + 4])
     if squares == 0.0 or acc[b] == acc[b + 7]:
         return False
@@ -132,7 +134,7 @@ def _irregular(rows: Rows, op: Operation, s: int, e: int, sample: int) -> float:
     return float(squares / (n - sample) * 2.0**540 * 2.0**540)
 
 
-move_variance = mover(add_variance, _evict_variance, _worn_variance, 8)
+move_variance = mover(add_variance, evict_variance, worn_variance, 8)
 
 
 @inline
