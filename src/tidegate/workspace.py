@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 
+from tidegate.backtest.backtest import backtest
+from tidegate.backtest.candidate import candidate_of
+from tidegate.backtest.result import Backtested
+from tidegate.backtest.study import FEATURES, Question
 from tidegate.clock import Clock, SystemClock
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import open_sinks
@@ -231,6 +237,49 @@ class Workspace:
         history = self._history(source, program)
         clock = self._clock or SystemClock()
         return replay(program, history, target, clock=clock, progress=progress)
+
+    def backtest(
+        self,
+        rules: Path | str,
+        *,
+        first: date | None = None,
+        until: date | None = None,
+        amount: str | None = None,
+        label_column: str | None = None,
+        features: str = FEATURES,
+        with_replay: bool = False,
+        with_hits: bool = False,
+        shadow_as_live: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Backtested:
+        """The rules of a file beside those of the project, over history and the labels.
+
+        Evaluated are the stored events and features from the day `first` on and before `until`
+        (UTC); `with_replay` computes the features anew first. `amount` and `label_column` name
+        columns of the events, `features` the table with the features. `shadow_as_live` lets the
+        file's shadow rules decide. `with_hits` lists each hit. `progress` is told how much of how
+        much is done, of the replay and then of the backtest.
+        Raises: ProjectError with the file's mistakes; InputError, RequestError (columns, features
+        or labels that are not there), StorageFullError.
+        """
+        tables, current = self._tables(), Program.compile(self.project)
+        candidate = candidate_of(Path(rules), self.project, shadow_as_live=shadow_as_live)
+        asked = Question(
+            first=first,
+            until=until,
+            features=features,
+            amount=amount,
+            label_column=label_column,
+            with_hits=with_hits,
+        )
+        if not with_replay:
+            return backtest(tables, current, candidate, asked, progress=progress)
+        asked = replace(asked, features="backtest_features")
+        self.replay(to=asked.features, progress=progress)
+        try:
+            return backtest(tables, current, candidate, asked, progress=progress)
+        finally:
+            shutil.rmtree(tables / asked.features, ignore_errors=True)
 
     def _history(
         self, source: str | Path | Sequence[str | Path] | None, program: Program
