@@ -16,6 +16,8 @@ ROUTES = {
     "/healthz": {"GET"},
     "/readyz": {"GET"},
     "/metrics": {"GET"},
+    "/v1/keys": {"GET", "POST"},
+    "/v1/keys/{prefix}": {"DELETE"},
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import memory
+from tidegate.cli.keys import keys
 from tidegate.errors import InputError, ProjectError, TidegateError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ generate = typer.Typer(
 app.add_typer(generate, name="generate")
 letters = typer.Typer(rich_markup_mode=None)
 app.add_typer(letters, name="deadletters", invoke_without_command=True)
+app.add_typer(keys, name="keys")
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The project's folder.", show_default=False)

@@ -16,6 +16,9 @@ from starlette.routing import Route
 from tidegate import __version__
 from tidegate.errors import TidegateError
 from tidegate.pipeline import Pipeline
+from tidegate.service.access.description import secured
+from tidegate.service.access.endpoints import BODIES as KEY_BODIES
+from tidegate.service.access.endpoints import keys_routes
 from tidegate.service.answer import error_response
 from tidegate.service.bare import BareEndpoint
 from tidegate.service.decisions.endpoints import Decision, RuleHit, decision_routes
@@ -38,6 +41,7 @@ Fraud detection on event streams, in SQL. Send events, ask for decisions. Every 
 _BODIES = (
     *(Taken, PartlyTaken, NoneTaken, DeadLetter, Decision, RuleHit),
     *(Health, Readiness, ErrorBody, ErrorDetail),
+    *KEY_BODIES,
 )
 
 
@@ -60,10 +64,11 @@ def create_app(
         app.include_router(producer_routes(state))
     app.include_router(health_routes(state))
     app.include_router(metrics_routes(state))
+    app.include_router(keys_routes(state))
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
-    describe(app, events_path(), bodies=_BODIES)
+    describe(app, events_path(), bodies=_BODIES, finish=secured)
     return app
 
 

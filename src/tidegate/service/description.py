@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -33,12 +33,22 @@ def _response(text: str, body: type) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": reference}}}
 
 
-def describe(app: FastAPI, paths: dict[str, Any], *, bodies: Sequence[type]) -> None:
-    """Let `app` serve its document, with `paths` that plain routes answer and all `bodies` sent."""
+def describe(
+    app: FastAPI,
+    paths: dict[str, Any],
+    *,
+    bodies: Sequence[type],
+    finish: Callable[[dict[str, Any]], None],
+) -> None:
+    """Let `app` serve its document, with `paths` that plain routes answer and all `bodies` sent.
+
+    `finish` says what holds on all routes.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _document(app, paths, bodies)
+            finish(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign] # the way that FastAPI documents

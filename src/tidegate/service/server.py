@@ -201,6 +201,7 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
         backlog=_BACKLOG_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
+    state.note_keys()
     config.load()
     config.ssl = tls_context(settings, pipeline.project.root)
     return Server(config, state, on_ready=on_ready)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from tidegate.access import Caller
+from tidegate.access.audit import SOURCE
 from tidegate.pipeline import Pipeline
 from tidegate.project.settings import Service
 from tidegate.service.access.admission import Access
@@ -66,6 +68,10 @@ class State:
     def lets_post(self, authorization: bytes | None, path: str, address: str) -> bool:
         """Whether it is known already that a caller may post to a path."""
         return isinstance(self.access.admit(authorization, path, "POST", address), Caller)
+
+    def note_keys(self) -> None:
+        """Take over what has changed about API keys, into the log too. Raises: as the log."""
+        self.access.changed(partial(self.pipeline.append, source=SOURCE))
 
     def close(self) -> None:
         """End the threads; what they are at is not waited for."""

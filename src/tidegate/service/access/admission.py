@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from tidegate.access import LOCAL, NOBODY, Caller, Keys, Rejected, Verifier
+from tidegate.access.audit import Append, relay
 from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
 from tidegate.errors import OverloadedError, TidegateError
@@ -29,22 +32,31 @@ class Access:
     Where the project asks for no keys, everybody is `LOCAL` and nothing is looked at.
     """
 
-    def __init__(self, verifier: Verifier | None) -> None:
-        self._verifier = verifier
+    def __init__(
+        self, path: Path, *, clock: Clock, is_required: bool, wrong_per_minute: int
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._keys: Keys | None = None
+        self._opening = threading.Lock()
         self._checks = ThreadPoolExecutor(_CHECKS_AT_ONCE, "keys")
         self._running: dict[bytes, asyncio.Future[Admitted]] = {}
+        self._verifier: Verifier | None = None
+        if is_required:
+            self._verifier = Verifier(self.keys(), clock=clock, wrong_per_minute=wrong_per_minute)
+            self._verifier.look()
+            self._verifier.start()
 
     @classmethod
     def of(cls, project: Project, *, clock: Clock) -> Access:
         """Access as the project's `[access]` has it. Raises: as `Keys.open`."""
-        if not project.access.required:
-            return cls(None)
-        keys = Keys.open(DataFolder(project.data).operational, clock=clock)
-        verifier = Verifier(
-            keys, clock=clock, wrong_per_minute=project.access.wrong_keys_per_minute
+        settings = project.access
+        return cls(
+            DataFolder(project.data).operational,
+            clock=clock,
+            is_required=settings.required,
+            wrong_per_minute=settings.wrong_keys_per_minute,
         )
-        verifier.start()
-        return cls(verifier)
 
     @property
     def is_required(self) -> bool:
@@ -109,16 +121,30 @@ class Access:
             return refusal_of(error)
         return _refusal(found) if isinstance(found, Rejected) else found
 
-    def changed(self) -> None:
-        """A key was changed by this process: do not wait for the next look. Raises: as `Keys`."""
+    def keys(self) -> Keys:
+        """The keys themselves, opened when they are first asked for. Raises: as `Keys.open`."""
+        with self._opening:
+            if self._keys is None:
+                self._keys = Keys.open(self._path, clock=self._clock)
+            return self._keys
+
+    def changed(self, append: Append) -> None:
+        """Take over changes of keys, if there are any: at once here, and by `append` into the log.
+
+        Raises: as `Keys` and `append`.
+        """
         if self._verifier is not None:
             self._verifier.look()
+        if self._path.exists():
+            relay(self.keys(), append)
 
     def close(self) -> None:
         """End the threads and let go of the database."""
         self._checks.shutdown(wait=False, cancel_futures=True)
         if self._verifier is not None:
             self._verifier.close()
+        if self._keys is not None:
+            self._keys.close()
 
 
 def authorization_of(headers: list[tuple[bytes, bytes]]) -> bytes | None:
