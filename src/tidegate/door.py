@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from traceback import format_exception
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
@@ -53,14 +53,25 @@ class Receipt:
 Notify = Callable[[list[tuple[Any, Receipt | TidegateError]]], None]
 
 
+class Awaiting(Protocol):
+    """Where submitters wait for decisions."""
+
+    def place(self, token: Any, receipt: Receipt) -> None:
+        """The records of a submission are durable at these offsets; called in their order."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Submission:
-    """Records that wait to be taken; `token` is handed back to `notify` with the result."""
+    """Records that wait to be taken; `token` is handed back to `notify` with the result.
+
+    With `awaiting`, the submitter wants decisions: it is told of there, not of the receipt.
+    """
 
     records: Records
     source: str
     token: Any
     notify: Notify
+    awaiting: Awaiting | None = None
 
 
 class Tail:
@@ -164,9 +175,19 @@ class Door:
         """Records that wait to be committed."""
         return self._records
 
-    def offer(self, records: Records, *, source: str, token: Any, notify: Notify) -> None:
+    def offer(
+        self,
+        records: Records,
+        *,
+        source: str,
+        token: Any,
+        notify: Notify,
+        awaiting: Awaiting | None = None,
+    ) -> None:
         """Queue records; `notify` is called from the door's thread when they are durable.
 
+        With `awaiting`, it is called for what cannot be taken alone, and `awaiting.place` for what
+        is, once it is durable and before the engine can come to it.
         Raises: OverloadedError if the queue is full or the door is closing; ValueError if there is
         no record.
         """
@@ -179,7 +200,7 @@ class Door:
             full = self._bytes + size > self._queue_bytes_max
             if self._waiting and (full or self._records + len(records) > self._queue_records_max):
                 raise OverloadedError("the queue of the door is full", retry_after_seconds=1)
-            self._waiting.append(Submission(records, source, token, notify))
+            self._waiting.append(Submission(records, source, token, notify, awaiting))
             self._bytes += size
             self._records += len(records)
             self._changed.notify()
@@ -210,19 +231,26 @@ class Door:
         prepared = self._log.prepare(Append(records, source, now))
         return Work(entry, decoded, program.version, prepared)
 
-    def commit(self, work: Sequence[Work]) -> list[int]:
-        """Append decoded entries in one commit, hand them to the tail, and return their offsets."""
+    def commit(
+        self, work: Sequence[Work], *, placed: Callable[[Sequence[int]], None] | None = None
+    ) -> list[int]:
+        """Append decoded entries in one commit, hand them to the tail, and return their offsets.
+
+        `placed` is told the offsets before the engine can come to them.
+        """
         entries = [
             w.prepared or Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work
         ]
         offsets = self._log.append_many(entries)
-        placed = [
+        if placed is not None:
+            placed(offsets)
+        entries_placed = [
             replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
             for w, offset in zip(work, offsets, strict=True)
         ]
-        self.next_offset = placed[-1].entry.next_offset
+        self.next_offset = entries_placed[-1].entry.next_offset
         self._committed_at = time.monotonic()
-        self._tail.push(placed)
+        self._tail.push(entries_placed)
         return offsets
 
     @property
@@ -303,18 +331,24 @@ class Door:
             return
         # A full tail would have the engine read and decode again: better to slow down.
         self._tail.wait_for_room(timeout_seconds=_ROOM_SECONDS)
+        told: list[tuple[Sequence[Submission], Sequence[Receipt]]] = []
+
+        def placed(offsets: Sequence[int]) -> None:
+            for (group, work), offset in zip(good, offsets, strict=True):
+                dead = work.decoded.dead if work.decoded else ()
+                told.append((group, _receipts(group, offset, dead)))
+            _place(told)
+
         try:
-            offsets = self.commit([work for _, work in good])
+            self.commit([work for _, work in good], placed=placed)
         except Exception as error:  # noqa: BLE001 - the edge of the loop: the next must be taken
             refusal = _refused(error)
             for group, _ in good:
                 _notify(group, [refusal] * len(group))
             return
-        told = [
-            (group, _receipts(group, offset, work.decoded.dead if work.decoded else ()))
-            for (group, work), offset in zip(good, offsets, strict=True)
-        ]
-        _notify([s for g, _ in told for s in g], [r for _, receipts in told for r in receipts])
+        for group, receipts in told:
+            taken_in = [(s, r) for s, r in zip(group, receipts, strict=True) if s.awaiting is None]
+            _notify([s for s, _ in taken_in], [r for _, r in taken_in])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -379,6 +413,14 @@ def _receipts(group: Sequence[Submission], first: int, dead: Sequence[DeadRecord
         Receipt(first + begin, count, tuple(own))
         for begin, count, own in zip(begins, counts, owned, strict=False)
     ]
+
+
+def _place(told: Sequence[tuple[Sequence[Submission], Sequence[Receipt]]]) -> None:
+    """Have those who want decisions waited for where their records lie."""
+    for group, receipts in told:
+        for item, receipt in zip(group, receipts, strict=True):
+            if item.awaiting is not None:
+                item.awaiting.place(item.token, receipt)
 
 
 def _notify(group: Sequence[Submission], results: Sequence[Receipt | TidegateError]) -> None:

@@ -44,6 +44,7 @@ from tidegate.project.project import Project
 from tidegate.recovery import recover, refuse_other_dedupe
 from tidegate.sinks.ledger import Ledger
 from tidegate.snapshots import Snapshots
+from tidegate.verdicts import Decided, Verdicts
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
 from tidegate.writer import Writer
@@ -87,6 +88,7 @@ class Pipeline:
         self.folder = DataFolder(project.data)
         self.counters = Counters()
         self.failure: BaseException | None = None
+        self.verdicts = Verdicts()
         self._stopping = threading.Event()
         self._closing = threading.Event()
         self._succession: threading.Thread | None = None
@@ -340,8 +342,30 @@ class Pipeline:
         """The decision on an event, or None if there is none (yet)."""
         return self.writer.find(event_id) or self._written_decision(event_id)
 
+    def verdict(self, event_id: str) -> Decided | None:
+        """The decision on an event with its features, or None if there is none (yet)."""
+        found = self.decision(event_id)
+        if found is None:
+            return None
+        features = self.writer.find(event_id, table="features")
+        if features is None and "features" in self.warehouse.tables:
+            features = self._written_row("features", event_id)
+        whose = ("event_id", "event_time", "log_offset")
+        return Decided(
+            found["event_id"],
+            found["action"],
+            found["score"],
+            found["rules"],
+            {name: value for name, value in (features or {}).items() if name not in whose},
+            found["version"],
+            found["log_offset"],
+        )
+
     def _written_decision(self, event_id: str) -> dict[str, Any] | None:
-        sql = "SELECT * EXCLUDE (event_date) FROM decisions WHERE event_id = $id"
+        return self._written_row("decisions", event_id)
+
+    def _written_row(self, table: str, event_id: str) -> dict[str, Any] | None:
+        sql = f"SELECT * EXCLUDE (event_date) FROM {table} WHERE event_id = $id"
         rows = query(self.folder.tables, sql, parameters={"id": event_id}).arrow().to_pylist()
         return dict(rows[0]) if rows else None
 
@@ -367,6 +391,7 @@ class Pipeline:
                     self.counters.add([outcome])
                     self.writer.put([self._fitting(outcome)])
                     self.decided = outcome.next_offset
+                    self.verdicts.settle(outcome)
             except StorageFullError as error:
                 _log.warning("engine_waits", reason=str(error))
                 self._stopping.wait(FULL_DISK_PAUSE_SECONDS)
@@ -377,10 +402,11 @@ class Pipeline:
 
         A pass over one record costs nearly what a pass over a thousand does, and takes that time
         from the door. So where records came in during a pass, but few, the engine rests for a
-        while; one that keeps up never does, and nobody is acknowledged any later for it.
+        while; one that keeps up never does, nobody is acknowledged any later for it, and it ends
+        as soon as somebody waits for a decision.
         """
         if 0 < self.backlog < GATHERED_RECORDS:
-            self._stopping.wait(min(20 * spent_seconds, GATHER_SECONDS_MAX))
+            self.verdicts.rest(min(20 * spent_seconds, GATHER_SECONDS_MAX))
 
     def _fitting(self, outcome: Outcome) -> Outcome:
         """The outcome for the tables there are: a window query that was removed has none."""

@@ -91,14 +91,15 @@ class Writer:
             self._changed.notify_all()
         self._thread.join()
 
-    def find(self, event_id: str) -> dict[str, Any] | None:
-        """The decision on an event that is not yet written."""
+    def find(self, event_id: str, *, table: str = "decisions") -> dict[str, Any] | None:
+        """The row of an event that is not yet written, by default the decision on it."""
         with self._changed:
-            held = [*self._writing, *self._pending]
-        for outcome in reversed(held):
-            rows = outcome.decisions.filter(
-                pc.equal(outcome.decisions["event_id"], pa.scalar(event_id))
-            )
+            waiting = [*self._writing, *self._pending]
+        for outcome in reversed(waiting):
+            held = outcome.decisions if table == "decisions" else outcome.tables().get(table)
+            if held is None or not held.num_rows:
+                continue
+            rows = held.filter(pc.equal(held["event_id"], pa.scalar(event_id)))
             if rows.num_rows:
                 return dict(rows.to_pylist()[0])
         return None

@@ -12,8 +12,10 @@ from typing import Any
 
 from tidegate.errors import Problem, ProjectError
 from tidegate.project.checks import (
+    check_lists,
     check_names,
     check_places,
+    check_rules,
     check_sink,
     check_stream,
     check_tls,
@@ -30,8 +32,10 @@ from tidegate.project.settings import (
     Log,
     Query,
     Rule,
+    Score,
     Service,
     Stream,
+    ValueList,
     Warehouse,
     Window,
 )
@@ -55,8 +59,10 @@ class Project:
     features: Features | None
     rules: tuple[Rule, ...]
     windows: tuple[Window, ...]
+    lists: tuple[ValueList, ...]
     sinks: tuple[Sink, ...]
     service: Service
+    score: Score
     access: Access
     query: Query
     warehouse: Warehouse
@@ -111,11 +117,19 @@ def _content(project: Project) -> list[object]:
         [[c.name, str(c)] for c in stream.columns],
         # What has its default is left out, so that a setting added later changes no version.
         [[s.key, getattr(stream, s.field)] for s in settings_of(Stream) if _is_chosen(s, stream)],
-        [[r.name, tokens(r.when.text), r.action, r.reason.text, r.mode] for r in project.rules],
+        [_rule(rule) for rule in project.rules],
         [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
         # Not even an empty list where there are none: versions older than features keep theirs.
         *_features(project.features),
+        *([["lists", {each.name: str(each.type) for each in project.lists}]] * bool(project.lists)),
     ]
+
+
+def _rule(rule: Rule) -> list[object]:
+    written = [rule.name, tokens(rule.when.text), rule.action, rule.reason.text, rule.mode]
+    if rule.rollout is None or rule.rollout_by is None:
+        return [*written]
+    return [*written, str(rule.rollout), rule.rollout_by.text]
 
 
 def _features(features: Features | None) -> list[object]:
@@ -151,7 +165,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
 
 
 _TOP = (
-    *("stream", "features", "windows", "sinks", "service", "access", "query"),
+    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query", "score"),
     *("warehouse", "log", "data"),
 )
 
@@ -165,11 +179,15 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     pieces["features"] = None
     if reader.value(("features",)) is not None:
         pieces["features"] = reader.table(Features, ("features",))
+    lists = [reader.table(ValueList, p, name=p[-1]) for p in reader.members(("lists",))]
+    check_lists(reader, [each.name for each in lists if each is not None])
+    pieces["lists"] = tuple(each for each in lists if each is not None)
     pieces["sinks"] = _sinks(reader, stream)
     for name, table in (
         ("service", Service),
         ("access", Access),
         ("query", Query),
+        ("score", Score),
         ("warehouse", Warehouse),
         ("log", Log),
         ("data", Data),
@@ -182,7 +200,7 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
 def _read_rules(reader: Reader) -> dict[str, Any]:
     reader.known((), ("rule",))
     paths = reader.elements(("rule",))
-    check_names(reader, paths, "rules")
+    check_rules(reader, paths)
     rules = [reader.table(Rule, path) for path in paths]
     return {"rules": tuple(r for r in rules if r is not None)}
 

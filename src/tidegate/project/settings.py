@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from tidegate.project.setting import optional, required, setting
@@ -13,12 +14,14 @@ from tidegate.project.values import (
     Duration,
     Integer,
     Name,
+    Share,
     Size,
     Source,
     SqlFile,
     Text,
+    ValueType,
 )
-from tidegate.schema import Column, Schema
+from tidegate.schema import Column, ColumnType, Schema
 from tidegate.sql.source import SourceText
 
 
@@ -120,6 +123,23 @@ class Rule:
         "live",
         "`shadow` rules are evaluated and logged but change nothing; `off` rules are left alone.",
     )
+    rollout: Fraction | None = optional(  # noqa: RUF009 - a field
+        Share(),
+        "The share of entities for which the rule is live; for the others it is a shadow rule. All "
+        "of them if absent.",
+    )
+    rollout_by: SourceText | None = optional(  # noqa: RUF009 - a field
+        Source("column"), "The column that holds the entity, for `rollout`."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueList:
+    """A list of values that people keep while the stream runs; rules ask `x IN LIST('name')`."""
+
+    name: str
+    type: ColumnType = required(ValueType(), "The type of its values.")  # noqa: RUF009 - a field
+    description: str = setting(Text(), "values that people keep", "What it is for, in words.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +240,36 @@ class Query:
         Integer(0, 10_000),
         16,
         "Queries that may wait for those that run, before callers are told to come back later.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Decisions while somebody waits: `POST /v1/score`."""
+
+    timeout_us: int = setting(
+        Duration(low="1 ms", high="1 minute"),
+        "1 second",
+        "How long a caller waits for a decision who does not say `timeout_ms` itself.",
+    )
+    fallback_action: str = setting(
+        Choice(("approve", "review", "block")),
+        "review",
+        "What is answered when the time runs out; the event is decided all the same.",
+    )
+    events_max: int = setting(
+        Integer(1, 10_000), 1_000, "Requests with more events than this are refused."
+    )
+    waiting_max: int = setting(
+        Integer(1, 1_000_000),
+        4_096,
+        "Events that may wait for their decision; callers beyond that are told to come back later.",
+    )
+    hold_back_after_us: int = setting(
+        Duration(low="1 ms", high="1 minute"),
+        "30 ms",
+        "Once the oldest caller has waited this long and more than 64 wait, others are told to "
+        "come back later, so that who is let in is answered soon.",
     )
 
 

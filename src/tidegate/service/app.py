@@ -31,7 +31,11 @@ from tidegate.service.events.report import DeadLetter, NoneTaken, PartlyTaken, T
 from tidegate.service.health.endpoints import Health, Readiness, health_routes
 from tidegate.service.metrics.endpoints import metrics_routes
 from tidegate.service.producer.endpoints import producer_routes
+from tidegate.service.query.description import BODIES as QUERY_BODIES
+from tidegate.service.query.description import query_path
+from tidegate.service.query.endpoint import QueryEndpoint
 from tidegate.service.requests import RequestIds
+from tidegate.service.score.endpoint import ScoreEndpoint
 from tidegate.service.state import State
 
 _TEXT = """
@@ -42,6 +46,7 @@ _BODIES = (
     *(Taken, PartlyTaken, NoneTaken, DeadLetter, Decision, RuleHit),
     *(Health, Readiness, ErrorBody, ErrorDetail),
     *KEY_BODIES,
+    *QUERY_BODIES,
 )
 
 
@@ -57,8 +62,12 @@ def create_app(
     app = _empty_app()
     app.state.service = state
     _add_hot(app, state, EventsEndpoint(state))
+    _add_hot(app, state, ScoreEndpoint(state))
     if bare:
         app.router.routes.append(Route(BareEndpoint.path_format, BareEndpoint(), methods=["POST"]))
+    app.router.routes.append(
+        Route(QueryEndpoint.path_format, QueryEndpoint(state, state.queries), methods=["POST"])
+    )
     app.include_router(decision_routes(state))
     if state.settings.producer_endpoint:
         app.include_router(producer_routes(state))
@@ -68,11 +77,11 @@ def create_app(
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
-    describe(app, events_path(), bodies=_BODIES, finish=secured)
+    describe(app, events_path() | query_path(), bodies=_BODIES, finish=secured)
     return app
 
 
-def _add_hot(app: FastAPI, state: State, endpoint: EventsEndpoint) -> None:
+def _add_hot(app: FastAPI, state: State, endpoint: EventsEndpoint | ScoreEndpoint) -> None:
     """A route that also answers small requests on its own, without the application."""
     app.router.routes.append(Route(endpoint.path_format, endpoint, methods=["POST"]))
     state.short_routes[endpoint.path_format.encode()] = endpoint.take

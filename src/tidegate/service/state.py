@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,9 @@ from tidegate.service.budget import Budget
 from tidegate.service.errors import Refusal
 from tidegate.service.exchange import Route
 from tidegate.service.metrics.tally import Tally
+from tidegate.service.query.pool import QueryPool
+from tidegate.service.score.desk import Desk
+from tidegate.service.score.recorder import Recorder
 
 # The log may run ahead of the engine by this many full queues before senders are held back.
 _BACKLOG_QUEUES = 10
@@ -27,11 +31,16 @@ class State:
     pipeline: Pipeline
     budget: Budget
     access: Access
+    queries: QueryPool
     tally: Tally = field(default_factory=Tally)
     closing: bool = False
     newest_offset: int = 0
     # The hot routes by path, each of which answers small requests without the application.
     short_routes: dict[bytes, Route] = field(default_factory=dict)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    # Those of `POST /v1/score`, once somebody has asked it.
+    desk: Desk | None = None
+    recorder: Recorder | None = None
     # Splitting and inflating let go of the interpreter's lock, so two threads are of use.
     bodies: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "body"))
     lookups: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "lookup"))
@@ -41,7 +50,8 @@ class State:
         """The state for a pipeline that is open."""
         project = pipeline.project
         access = Access.of(project, clock=pipeline.clock)
-        return cls(pipeline, Budget(project.service.queue_bytes_max), access)
+        budget = Budget(project.service.queue_bytes_max)
+        return cls(pipeline, budget, access, QueryPool(pipeline.folder.tables, project.query))
 
     @property
     def settings(self) -> Service:
@@ -74,10 +84,13 @@ class State:
         self.access.changed(partial(self.pipeline.append, source=SOURCE))
 
     def close(self) -> None:
-        """End the threads; what they are at is not waited for."""
+        """End the threads; what they are at is not waited for, but for what must not be lost."""
+        for close in self.closers:
+            close()
         self.bodies.shutdown(wait=False, cancel_futures=True)
         self.lookups.shutdown(wait=False, cancel_futures=True)
         self.access.close()
+        self.queries.close()
 
 
 _FAILED = "the engine has stopped on an error; the server's log says why"

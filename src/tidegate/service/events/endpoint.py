@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from tidegate.door import Receipt
 from tidegate.errors import TidegateError
-from tidegate.events.body import split_body
-from tidegate.records import Records
 from tidegate.service.answer import answer, refuse
+from tidegate.service.bodies import Bodies, is_one_record
 from tidegate.service.budget import Share
-from tidegate.service.errors import Refusal, refusal_of
-from tidegate.service.events.body import (
-    Disconnected,
-    Envelope,
-    check_media_type,
-    inflate,
-    receive_body,
-)
+from tidegate.service.errors import refusal_of
+from tidegate.service.events.body import Disconnected, check_media_type
 from tidegate.service.events.replies import Replies, Result
 from tidegate.service.events.report import report
 from tidegate.service.exchange import Exchange
 from tidegate.service.state import State
 
 SOURCE = "http"
-NO_RECORDS = "the body holds no record: send a JSON object"
-
-# What takes longer than a millisecond is done in a thread, so that the loop stays free.
-_INFLATE_HERE = 1 << 10  # compressed bytes, which may become a thousand times as many
-_SPLIT_HERE = 256 << 10
-_REPORT_HERE = 500  # dead letters
-
-_T = TypeVar("_T")
+_REPORT_HERE = 500  # dead letters; to report more is done in a thread
 
 
 class _Reported:
@@ -68,12 +51,9 @@ class EventsEndpoint:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        settings = state.settings
-        self._bytes_max = settings.body_bytes_max
-        self._records_max = settings.batch_records_max
-        self._timeout_seconds = settings.request_timeout_us / 1e6
+        self._bodies = Bodies(state, records_max=state.settings.batch_records_max)
+        self._timeout_seconds = state.settings.request_timeout_us / 1e6
         self._replies: Replies | None = None
-        self._warm_up()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -92,11 +72,8 @@ class EventsEndpoint:
         state = self._state
         state.check()
         state.check_backlog()
-        envelope = Envelope(scope["headers"], bytes_max=self._bytes_max)
-        body = await receive_body(receive, bytes_max=self._bytes_max, share=share)
-        if envelope.is_gzip:
-            body = await self._inflate(body, share)
-        receipt = await self._hand_over(body, envelope.content_type)
+        body, content_type = await self._bodies.receive(scope, receive, share)
+        receipt = await self._hand_over(body, content_type)
         state.newest_offset = max(state.newest_offset, receipt.first_offset + receipt.count)
         return receipt
 
@@ -105,38 +82,14 @@ class EventsEndpoint:
         if is_one_record(body):
             self._state.check()
             return await replies.offer_one(body)
-        records = await self._split(body, content_type)
-        if not len(records):
-            raise Refusal(400, "no_records", NO_RECORDS)
+        records = await self._bodies.split(body, content_type)
         # Asked again: the server may have been told to stop while the body was coming in.
         self._state.check()
         return await replies.offer(records)
 
-    async def _inflate(self, body: bytes, share: Share) -> bytes:
-        inflating = partial(inflate, body, bytes_max=self._bytes_max)
-        inflated = await self._run(inflating, here=len(body) <= _INFLATE_HERE)
-        share.grow(len(inflated))
-        share.shrink(len(body))
-        return inflated
-
-    async def _split(self, body: bytes, content_type: bytes) -> Records:
-        splitting = partial(
-            split_body,
-            body,
-            content_type=content_type.decode("latin-1"),
-            records_max=self._records_max,
-        )
-        return await self._run(splitting, here=len(body) <= _SPLIT_HERE)
-
     async def _report(self, receipt: Receipt, request_id: str) -> tuple[int, bytes]:
         reporting = partial(report, receipt, request_id=request_id)
-        return await self._run(reporting, here=len(receipt.dead) <= _REPORT_HERE)
-
-    async def _run(self, work: Callable[[], _T], *, here: bool) -> _T:
-        if here:
-            return work()
-        bodies: Executor = self._state.bodies
-        return await asyncio.get_running_loop().run_in_executor(bodies, work)
+        return await self._bodies.run(reporting, here=len(receipt.dead) <= _REPORT_HERE)
 
     # -- the short way ---------------------------------------------------------------------------
 
@@ -158,12 +111,8 @@ class EventsEndpoint:
         body, replies = bytes(exchange.body), self._replies_here()
         if is_one_record(body):
             replies.put_one(body, waiter)
-            return
-        kind = exchange.content_type.decode("latin-1")
-        records = split_body(body, content_type=kind, records_max=self._records_max)
-        if not len(records):
-            raise Refusal(400, "no_records", NO_RECORDS)
-        replies.put(records, waiter)
+        else:
+            replies.put(self._bodies.split_here(body, exchange.content_type), waiter)
 
     def _replies_here(self) -> Replies:
         if self._replies is None:
@@ -174,13 +123,3 @@ class EventsEndpoint:
                 timeout_seconds=self._timeout_seconds,
             )
         return self._replies
-
-    def _warm_up(self) -> None:
-        """Load the compiled parts now, not in the first request."""
-        for body in (b'{"a":1}', b'[{"a":1}]', b'{"a":1}\n{"a":2}'):
-            split_body(body, content_type=None, records_max=self._records_max)
-
-
-def is_one_record(body: bytes) -> bool:
-    """Whether the whole body is one record, as `split_body` would find at more cost."""
-    return body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body

@@ -1,0 +1,1 @@
+"""`POST /v1/score`: decisions while somebody waits."""

@@ -1,0 +1,181 @@
+"""The route that a checkout waits for: from the body's bytes to the decision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope, Send
+
+from tidegate.errors import TidegateError, TransientError
+from tidegate.service.answer import answer, refuse
+from tidegate.service.bodies import Bodies, is_one_record
+from tidegate.service.errors import Refusal, refusal_of
+from tidegate.service.events.body import Disconnected, check_media_type
+from tidegate.service.exchange import Exchange
+from tidegate.service.score.answers import Fallback
+from tidegate.service.score.desk import Desk
+from tidegate.service.score.question import Question
+from tidegate.service.score.recorder import Recorder
+from tidegate.service.state import State
+from tidegate.verdicts import Repeated, Results, Verdict
+
+_TIMEOUT_MS_MAX = 60_000
+
+
+class ScoreEndpoint:
+    """An ASGI application that takes one request of `POST /v1/score`; `take` is its short way."""
+
+    path_format = "/v1/score"
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        settings = state.pipeline.project.score
+        self._settings = settings
+        self._bodies = Bodies(state, records_max=settings.events_max)
+        self._office: _Office | None = None
+
+    def take(self, exchange: Exchange) -> None:
+        """Answer a small request that has come whole, once its events are decided."""
+        try:
+            seconds = self._seconds(exchange.query)
+            check_media_type(exchange.content_type)
+            self._ask(exchange, bytes(exchange.body), exchange.content_type, seconds)
+        except TidegateError as error:
+            exchange.refuse(error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that is not small or not plain."""
+        reply = _Waiting(scope["state"]["request_id"])
+        with self._state.budget.share() as share:
+            try:
+                seconds = self._seconds(scope["query_string"])
+                self._state.check()
+                body, content_type = await self._bodies.receive(scope, receive, share)
+                self._ask(reply, body, content_type, seconds)
+                status, told = await reply.told
+            except Disconnected:
+                return
+            except TidegateError as error:
+                await refuse(scope, send, refusal_of(error))
+                return
+        await answer(send, status, told)
+
+    def _ask(
+        self, reply: Exchange | _Waiting, body: bytes, content_type: bytes, seconds: float
+    ) -> None:
+        """Put a question. Raises: Refusal, RequestError, OverloadedError."""
+        state, office = self._state, self._office_here()
+        state.check()
+        if state.pipeline.backlog > state.backlog_max:
+            raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
+        if is_one_record(body):
+            office.desk.check(1)
+            question = Question(office, reply, body, seconds=seconds, is_array=False)
+            office.desk.put_one(body, question)
+            return
+        records = self._bodies.split_here(body, content_type)
+        office.desk.check(len(records))
+        is_array = len(records) > 1 or body.lstrip()[:1] == b"["
+        question = Question(office, reply, records, seconds=seconds, is_array=is_array)
+        office.desk.put(records, question)
+
+    def _seconds(self, query: bytes) -> float:
+        """How long the caller waits. Raises: Refusal (422)."""
+        if not query:
+            return self._settings.timeout_us / 1e6
+        given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("timeout_ms")
+        if given is None:
+            return self._settings.timeout_us / 1e6
+        text = given[-1]
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _TIMEOUT_MS_MAX):
+            message = f"query.timeout_ms: a whole number from 1 to {_TIMEOUT_MS_MAX} is wanted"
+            raise Refusal(422, "invalid_request", f"{message}, saw `{text[:40]}`")
+        return int(text) / 1000
+
+    def _office_here(self) -> _Office:
+        if self._office is None:
+            self._office = _Office(self._state, asyncio.get_running_loop())
+            self._state.closers.append(self._office.close)
+        return self._office
+
+
+class _Waiting:
+    """The reply to a request that came through the application."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.began = perf_counter()
+        self.told: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, status: int, body: bytes) -> None:
+        if not self.told.done():
+            self.told.set_result((status, body))
+
+    def refuse(self, error: TidegateError) -> None:
+        if not self.told.done():
+            self.told.set_exception(error)
+
+
+class _Office:
+    """What the questions of one event loop share."""
+
+    def __init__(self, state: State, loop: asyncio.AbstractEventLoop) -> None:
+        pipeline = state.pipeline
+        self.loop = loop
+        self.id_column = pipeline.program.schema.id
+        self._state = state
+        self._settings = pipeline.project.score
+        self._recorder = Recorder(pipeline, loop)
+        self.desk = Desk(
+            pipeline.door,
+            pipeline.verdicts,
+            loop,
+            waiting_max=self._settings.waiting_max,
+            hold_back_seconds=self._settings.hold_back_after_us / 1e6,
+        )
+        state.desk, state.recorder = self.desk, self._recorder
+
+    def fallback(self, seconds: float) -> Fallback:
+        """What is answered when a time has run out."""
+        reason = f"no decision within {seconds * 1000:g} ms"
+        version = self._state.pipeline.engine.program.version
+        return Fallback(self._settings.fallback_action, reason, version)
+
+    def first_decisions(self, verdicts: Sequence[Verdict], then: Callable[[Results], None]) -> None:
+        """Look up the first decisions on repeated events, and go on with them in their place."""
+        looking = self.loop.run_in_executor(self._state.lookups, self._looked_up, verdicts)
+        looking.add_done_callback(lambda done: then(done.result()))
+
+    def _looked_up(self, verdicts: Sequence[Verdict]) -> Results:
+        found: list[Verdict] = []
+        for verdict in verdicts:
+            if not isinstance(verdict, Repeated):
+                found.append(verdict)
+                continue
+            first = self._state.pipeline.verdict(verdict.event_id)
+            if first is None:
+                return TransientError(f"the decision on `{verdict.event_id}` cannot be read yet")
+            found.append(first)
+        return found
+
+    def now(self) -> int:
+        """The time, UTC microseconds."""
+        return self._state.pipeline.clock.now()
+
+    def note(self, question: Question) -> None:
+        """A question was answered without a decision."""
+        self._recorder.note(question)
+
+    def forget(self, question: Question) -> None:
+        """The events of a question answered so were not taken."""
+        self._recorder.forget(question)
+
+    def close(self) -> None:
+        """Record what is left."""
+        self._recorder.close()
+
+
+_BEHIND = "too many records wait to be decided; try again"

@@ -1,0 +1,183 @@
+"""Verdicts: who waits for decisions, and what they are told once the engine has passed them.
+
+A decision is a pure function of the log, so it need not be in the tables before it is told: after a
+crash it is computed again and comes out equal. What must come first is that its event is durable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidegate.door import Receipt
+from tidegate.errors import TidegateError
+from tidegate.events.decode import DeadRecord
+from tidegate.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The decision on one event, with its features by name (none under a version without)."""
+
+    event_id: str
+    action: str
+    score: float | None
+    rules: list[dict[str, str]]
+    features: dict[str, Any]
+    version: str
+    log_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """An event whose id was there before: the decision is that on the event at `first_offset`."""
+
+    event_id: str
+    log_offset: int
+    first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that is no event."""
+
+    log_offset: int
+    dead: DeadRecord
+
+
+Verdict: TypeAlias = Decided | Repeated | Refused
+Results: TypeAlias = list[Verdict] | TidegateError
+
+# Tells the waiters of one loop or thread what was decided, all in one call.
+Tell: TypeAlias = Callable[[list[tuple["Awaited", Results]]], None]
+
+
+@dataclass(slots=True, eq=False)
+class Awaited:
+    """A submission whose decisions somebody waits for; the door sets where its records lie."""
+
+    token: Any
+    tell: Tell
+    receipt: Receipt | None = None
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after its last record."""
+        receipt = self.receipt
+        return -1 if receipt is None else receipt.first_offset + receipt.count
+
+
+class Verdicts:
+    """Submissions in the order of the log. The door adds, the engine's thread takes off."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Awaited] = deque()
+        self._any = threading.Event()
+
+    def place(self, token: Any, receipt: Receipt) -> None:
+        """The records of an `Awaited` are durable at these offsets; called in their order."""
+        awaited: Awaited = token
+        awaited.receipt = receipt
+        self._waiting.append(awaited)
+        self._any.set()
+
+    def rest(self, seconds: float) -> None:
+        """Wait so long, or until somebody waits for the engine."""
+        if not self._waiting:
+            self._any.clear()
+            if not self._waiting:  # or one came between the two lines
+                self._any.wait(seconds)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell those whose records the outcome has; called as outcomes come."""
+        due = list(self._due(outcome.next_offset))
+        if not due:
+            return
+        found = _Found(outcome, due)
+        told: dict[Tell, list[tuple[Awaited, Results]]] = {}
+        for awaited in due:
+            told.setdefault(awaited.tell, []).append((awaited, found.of(awaited)))
+        for tell, pairs in told.items():
+            tell(pairs)
+
+    def _due(self, next_offset: int) -> Iterator[Awaited]:
+        while self._waiting and self._waiting[0].next_offset <= next_offset:
+            yield self._waiting.popleft()
+
+
+class _Found:
+    """What an outcome has of the records that are waited for, by offset."""
+
+    def __init__(self, outcome: Outcome, due: Sequence[Awaited]) -> None:
+        receipts = [a.receipt for a in due if a.receipt is not None]
+        ranges = [np.arange(r.first_offset, r.first_offset + r.count) for r in receipts]
+        wanted = np.concatenate(ranges)
+        found: list[Verdict] = [*_decided(outcome, wanted), *_repeated(outcome, wanted)]
+        self._verdicts = {verdict.log_offset: verdict for verdict in found}
+        for receipt in receipts:
+            for dead in receipt.dead:
+                offset = receipt.first_offset + dead.row
+                self._verdicts[offset] = Refused(offset, dead)
+
+    def of(self, awaited: Awaited) -> Results:
+        receipt, verdicts = awaited.receipt, self._verdicts
+        if receipt is None:
+            return []
+        first = receipt.first_offset
+        return [verdicts[offset] for offset in range(first, first + receipt.count)]
+
+
+def _decided(outcome: Outcome, wanted: npt.NDArray[np.int64]) -> Iterator[Decided]:
+    decisions, places = _chosen(outcome.decisions, wanted)
+    if not decisions.num_rows:
+        return
+    features = outcome.features
+    if features is not None and places is not None:
+        features = features.take(pa.array(places, pa.int64()))
+    for row, values in zip(
+        zip(*(decisions[name].to_pylist() for name in _DECIDED), strict=True),
+        _named(features, decisions.num_rows),
+        strict=True,
+    ):
+        event_id, action, score, rules, version, offset = row
+        yield Decided(event_id, action, score, rules, values, version, offset)
+
+
+_DECIDED = ("event_id", "action", "score", "rules", "version", "log_offset")
+_WHOSE = frozenset({"event_id", "event_time", "log_offset"})
+
+
+def _named(features: pa.RecordBatch | None, rows: int) -> Iterator[dict[str, Any]]:
+    """The features of each row, by name."""
+    if features is None:
+        return iter([{} for _ in range(rows)])
+    names = [name for name in features.schema.names if name not in _WHOSE]
+    columns = [features[name].to_pylist() for name in names]
+    if not names:
+        return iter([{} for _ in range(rows)])
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def _repeated(outcome: Outcome, wanted: npt.NDArray[np.int64]) -> Iterator[Repeated]:
+    rows, _ = _chosen(outcome.duplicates, wanted)
+    names = ("event_id", "log_offset", "first_offset")
+    for values in zip(*(rows[name].to_pylist() for name in names), strict=True):
+        yield Repeated(*values)
+
+
+def _chosen(
+    rows: pa.RecordBatch, wanted: npt.NDArray[np.int64]
+) -> tuple[pa.RecordBatch, npt.NDArray[np.int64] | None]:
+    """The rows at wanted offsets (ascending), and their places; None where they are all."""
+    offsets = rows["log_offset"].to_numpy()
+    places = np.flatnonzero(np.isin(offsets, wanted, assume_unique=True))
+    if len(places) == len(offsets):
+        return rows, None
+    return rows.take(pa.array(places, pa.int64())), places
