@@ -18,6 +18,7 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
@@ -66,9 +67,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _confine()
-    from tidegate.warehouse import answers  # noqa: F401 - so that no query waits for it
-
     root = Path(sys.argv[1])
+    _warm_up(root)
     out.write(b"+")
     out.flush()
     questions: SimpleQueue[bytes] = SimpleQueue()
@@ -87,6 +87,18 @@ def _confine() -> None:
     os.environ.clear()
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
+
+
+def _warm_up(root: Path) -> None:
+    """Have libraries start their dozens of threads now, whose stacks would count as a query's."""
+    from tidegate.errors import TidegateError
+    from tidegate.warehouse.answers import encode
+    from tidegate.warehouse.query import query
+
+    for log in sorted(root.glob("*/_delta_log"))[:1]:
+        with suppress(TidegateError):
+            result = query(root, f'SELECT * FROM "{log.parent.name}" LIMIT 1', threads=1)
+            encode(result, "json", rows_max=1, bytes_max=_SLACK_BYTES)
 
 
 def _listen(source: BinaryIO, questions: SimpleQueue[bytes]) -> None:
