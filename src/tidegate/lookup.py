@@ -28,8 +28,12 @@ class LoggedIds:
             ids[index] = self._id_at(offsets[index])
         return ids
 
-    def _id_at(self, offset: int) -> str:
+    def record(self, offset: int) -> tuple[bytes, int]:
+        """The record at an offset, and when it came. Raises: ValueError if it was trimmed."""
         entry = self._entry
         if entry is None or not entry.first_offset <= offset < entry.next_offset:
             entry = self._entry = self._log.read(offset, bytes_max=1)[0]
-        return self._ids.read(entry.records[offset - entry.first_offset]) or ""
+        return entry.records[offset - entry.first_offset], entry.ingest_time
+
+    def _id_at(self, offset: int) -> str:
+        return self._ids.read(self.record(offset)[0]) or ""

@@ -461,3 +461,25 @@ def test_settings_without_sense_are_refused(tmp_path: Path, wrong: dict[str, obj
     settings_given: dict[str, object] = {"horizon": 1, "key": KEY, "lookup": lambda offsets: []}
     with pytest.raises(ValueError, match=r"at least|16 bytes"):
         Dedupe.open(tmp_path, **{**settings_given, **wrong})  # type: ignore[arg-type]
+
+
+@given(streams(), HORIZONS, TABLES, MASKS, st.integers(0, 90))
+@settings(max_examples=80, deadline=None)
+def test_an_id_is_found_at_any_point_and_nothing_is_remembered_of_the_question(
+    cut: tuple[list[Record], list[int]], horizon: int, table_ids: int, mask: int, later: int
+) -> None:
+    records, cuts = cut
+    got = []
+    with folder() as where:
+        stream = Stream(records, where, horizon=horizon)
+        found = stream.open(table_ids=table_ids, mask=mask)
+        for a, b in itertools.pairwise(cuts):
+            got += stream.feed(found, a, b)
+            asked = sorted({r.id for r in records} | {"never"})
+            now = max((r.time for r in records[:b]), default=0) + later
+            offset = records[b - 1].offset + 1 if b else 0
+            question = [Record(i, offset + n, now) for n, i in enumerate(asked)]
+            wanted = twin([*records[:b], *question], horizon=horizon)[b:]
+            assert found.find(pa.array(asked, pa.string()), ingest_time=now).tolist() == wanted
+        found.close()
+    assert got == twin(records, horizon=horizon)

@@ -145,8 +145,10 @@ def test_state_from_before_the_column_took_labels_is_not_taken_over() -> None:
             "cannot be read together with windows' values here",
         ),
         (
-            f"count(*) OVER {HOUR} AS n, "
-            "sum(fraud) OVER (PARTITION BY n ORDER BY event_time ROWS 3 PRECEDING) AS m",
+            (
+                f"count(*) OVER {HOUR} AS n, "
+                "sum(fraud) OVER (PARTITION BY n ORDER BY event_time ROWS 3 PRECEDING) AS m"
+            ),
             "cannot be read together with windows' values here",
         ),
     ],

@@ -209,6 +209,24 @@ class Dedupe:
         self._drop_expired()
         return Seen(rows.firsts)
 
+    def find(self, ids: pa.StringArray, *, ingest_time: int) -> Integers:
+        """The offset of each id's first as of `ingest_time`, -1 where there is none; shape (n,).
+
+        Nothing is remembered of what is asked. Raises: as `update`.
+        """
+        if not len(ids):
+            return np.empty(0, dtype=np.int64)
+        offsets = np.arange(len(ids), dtype=np.int64) + self._last + 1
+        batch = self._batch(ids, offsets, np.full(len(ids), ingest_time, dtype=np.int64))
+        mark = self._timeline.at
+        try:
+            batch.rows.floors[:] = self._timeline.floors(batch.rows.now - self._horizon)
+        finally:
+            self._timeline.at = mark
+        self._probe_runs(batch)
+        self._settle(batch, self._table.hits(batch.rows, 0))
+        return batch.rows.known
+
     def _batch(self, ids: pa.StringArray, offsets: Integers, times: Integers) -> _Batch:
         data, bounds = buffers(ids)
         offsets = np.array(offsets, dtype=np.int64)
