@@ -24,6 +24,7 @@ import structlog
 from tidegate.clock import Clock
 from tidegate.controls import (
     ControlRecord,
+    ListRecord,
     TimeRecord,
     VersionRecord,
     control_record,
@@ -44,6 +45,7 @@ from tidegate.outcome import (
     features_schema,
 )
 from tidegate.program import Program
+from tidegate.proposals import Proposal, waiting
 from tidegate.sql.expression import Evaluated
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
@@ -65,7 +67,8 @@ class EngineState(msgspec.Struct, frozen=True):
 
     Ids are remembered for the dedupe horizon before `newest_ingest_time`, the highest of an event.
     `newest_of_events` is the newest event time of an event, whatever time has passed without one;
-    None where the version has no features. Their state is kept beside this one.
+    None where the version has no features. Their state is kept beside this one. `lists` is what
+    people put on lists, by list, and `proposal` what was published and did not take over yet.
     """
 
     offset: int
@@ -76,6 +79,8 @@ class EngineState(msgspec.Struct, frozen=True):
     dedupe: bytes
     windows: dict[str, bytes]
     newest_of_events: int | None = None
+    lists: dict[str, bytes] = {}
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +121,7 @@ class Engine:
         self._history = history
         self._evaluator = Evaluator(program, key=key, threads=threads)
         self._prepared: Rebuild | None = None
+        self.proposal: Proposal | None = None  # published, and not yet taken over
         self._windows = {q.name: WindowState(q) for q in program.windows}
 
     def process(self, work: Sequence[Work]) -> Iterator[Outcome]:
@@ -161,6 +167,8 @@ class Engine:
             dedupe=self._dedupe.snapshot(),
             windows={name: state.snapshot() for name, state in self._windows.items()},
             newest_of_events=self._evaluator.newest,
+            lists=self._evaluator.lists.snapshot(),
+            proposal=self.proposal,
         )
 
     def restore(self, state: EngineState, sections: Iterable[Buffer] = ()) -> None:
@@ -170,6 +178,8 @@ class Engine:
         Raises: DamageError if they are not those of the program's features.
         """
         self._evaluator.restore(sections, newest=state.newest_of_events)
+        self._evaluator.lists.restore(state.lists)
+        self.proposal = state.proposal
         self.offset = state.offset
         self.newest_event_time = state.newest_event_time
         self._newest_ingest_time = state.newest_ingest_time
@@ -195,6 +205,11 @@ class Engine:
         return self._windows
 
     @property
+    def lists(self) -> Mapping[str, int]:
+        """How many entries each list has, for metrics."""
+        return self._evaluator.lists.entries
+
+    @property
     def dedupe(self) -> Dedupe:
         """The index of ids, for metrics."""
         return self._dedupe
@@ -209,16 +224,31 @@ class Engine:
             closed: dict[str, Closed] = {}
             match records[0]:
                 case VersionRecord(files=files):
-                    self._switch(logged_program(files, offset=offset), offset=offset)
+                    self._switch(self._program_of(files, offset), offset=offset)
                 case TimeRecord(event_time=time):
                     closed = self._pass_time(time, offset=offset)
                 case _:
                     pass
+            self._note(records, offset)
             controls = control_rows(records, first_offset=offset, at=entry.ingest_time)
             until = offset + len(records)
             outcomes.append(self._outcome(offset, until, closed=closed, controls=controls))
             offset = until
         return outcomes
+
+    def _note(self, records: Sequence[ControlRecord], first_offset: int) -> None:
+        """Take over what changes lists, and what was published."""
+        for offset, record in enumerate(records, start=first_offset):
+            self.proposal = waiting(self.proposal, record, offset=offset)
+            if isinstance(record, ListRecord):
+                self._evaluator.lists.apply(record, newest=self._evaluator.newest)
+
+    def _program_of(self, files: Mapping[str, str], offset: int) -> Program:
+        """The program of a version, which need not be compiled where it was prepared."""
+        prepared = self._prepared
+        if prepared is not None and prepared.after.files == files:
+            return prepared.after
+        return logged_program(files, offset=offset)
 
     def _switch(self, program: Program, *, offset: int) -> None:
         """Go on with another program; what means the same keeps its state."""

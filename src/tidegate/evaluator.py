@@ -18,6 +18,7 @@ import pyarrow as pa
 from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan
+from tidegate.lists.membership import Lists
 from tidegate.outcome import features_schema
 from tidegate.program import Program
 from tidegate.rules.ruleset import failed_features
@@ -47,7 +48,7 @@ class Verdict:
 
 
 class Evaluator:
-    """A program at work on a stream, with the state of its features.
+    """A program at work on a stream, with the state of its features and of the lists.
 
     `newest` is the newest event time of the events so far. The passing of time without events does
     not count in it, so that it follows from the events alone.
@@ -56,6 +57,7 @@ class Evaluator:
     def __init__(self, program: Program, *, key: bytes = bytes(16), threads: int = 1) -> None:
         self.program = program
         self.newest = BEGINNING
+        self.lists = Lists(program.lists)
         self.state = _state(program.features, key=key, threads=threads)
         self._key, self._threads = key, threads
 
@@ -64,11 +66,13 @@ class Evaluator:
 
         `decided_at` is UTC microseconds.
         """
-        program, computed = self.program, self.compute(events)
+        program, before = self.program, self.newest
+        computed = self.compute(events)
         if computed is None:
-            answers, table, failed = program.ask(events), None, []
+            answers, table, failed = program.ask(self._listed(events, before)), None, []
         else:
-            answers = program.ask(_beside(events, computed.values))
+            seen = _beside(events, computed.values)
+            answers = program.ask(self._listed(seen, before))
             table = _table(events, computed.values, program)
             failed = failed_features(computed.errors)
         decisions = decide(
@@ -79,6 +83,15 @@ class Evaluator:
             decided_at=decided_at,
         )
         return Verdict(decisions, table, answers.chosen)
+
+    def _listed(self, seen: pa.RecordBatch, before: int) -> pa.RecordBatch:
+        """The batch with the answers of lists; `before` was the newest event time before it."""
+        asked = self.program.list_answers
+        if not asked.questions:
+            return seen
+        newest = newest_times(seen, self.program, before)
+        time = self.program.schema.event_time
+        return asked.beside(seen, self.lists, event_time=time, newest=newest)
 
     def compute(self, events: pa.RecordBatch) -> Features | None:
         """The features of events with (at least) the declared columns, which count from now on.
@@ -115,6 +128,8 @@ class Evaluator:
         """
         then = Evaluator(program, key=self._key, threads=self._threads)
         then.newest = max(self.newest, rebuild.newest)
+        then.lists = self.lists
+        then.lists.use(program.lists)
         if then.state is not None:
             for other in (self.state, rebuild.state):
                 if other is not None:

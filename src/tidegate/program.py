@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
 from tidegate.features.compile import FeaturePlan, compile_features
+from tidegate.lists.answers import ListAnswers
 from tidegate.project.document import Document
 from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
 from tidegate.rules.ruleset import Hits, RuleSet, compile_rules
-from tidegate.schema import Schema
+from tidegate.schema import ColumnType, Schema
 from tidegate.sql.expression import Evaluated, ExpressionSet, Scope
 from tidegate.windows.query import WindowQuery, compile_query
 
@@ -85,7 +86,8 @@ class Program:
     def ask(self, events: pa.RecordBatch) -> Answers:
         """What rules and window queries want to know of events, evaluated together.
 
-        The batch has the columns of the events and, where the program has them, the features.
+        The batch has the columns of the events and, where the program has them, the features and
+        the answers of lists (`list_answers`).
         """
         if not events.num_rows:
             return Answers([], {})
@@ -98,6 +100,16 @@ class Program:
     def _conditions(self) -> ExpressionSet:
         chosen = [q.where for q in self.windows if q.where is not None]
         return ExpressionSet([*self.rules.conditions, *chosen])
+
+    @property
+    def lists(self) -> Mapping[str, ColumnType]:
+        """The declared lists, with the types of their values."""
+        return {each.name: each.type for each in self.project.lists}
+
+    @cached_property
+    def list_answers(self) -> ListAnswers:
+        """What the rules ask of lists."""
+        return ListAnswers(self.rules.conditions)
 
     @property
     def schema(self) -> Schema:
@@ -136,11 +148,11 @@ def _compile_features(project: Project, problems: list[Problem]) -> FeaturePlan 
 
 
 def _scope(project: Project, features: FeaturePlan | None) -> Scope:
-    """What rules may name: the columns of the stream, and the features."""
+    """What rules may name: the columns of the stream, the features, and the lists."""
     scope = Scope.of(project.stream.schema)
-    if features is None:
-        return scope
-    return Scope({**scope.columns, **{f.name: f.type for f in features.features}}, scope.aliases)
+    made = {} if features is None else {f.name: f.type for f in features.features}
+    lists = {each.name: each.type for each in project.lists}
+    return Scope({**scope.columns, **made}, scope.aliases, lists, frozenset(made))
 
 
 def _compile_windows(project: Project, problems: list[Problem]) -> tuple[WindowQuery, ...]:

@@ -14,6 +14,7 @@ from tidegate.schema import Column, Kind
 # Tables that every project has; window queries cannot take their names.
 TABLES = ("events", "decisions", "dead_letters", "duplicates", "late_rows", "features")
 
+LIST_NAME_MAX = 64
 _ID_KINDS = (Kind.TEXT, Kind.BIGINT)
 _TIME_KINDS = (Kind.TIMESTAMP,)
 
@@ -62,6 +63,37 @@ def check_names(reader: Reader, paths: Iterable[Path], what: str) -> list[str]:
             reader.refuse((*path, "name"), f"there are two {what} named `{name}`", position=0)
         names.append(name)
     return names
+
+
+def check_rules(reader: Reader, paths: Sequence[Path]) -> None:
+    """Names are unique among the rules that decide, and among those in the shadow.
+
+    What a rule is to become may run in the shadow of what it is. A roll-out is a share of
+    something, and where one is under way the shadow's place is taken.
+    """
+    shadows = [p for p in paths if reader.value((*p, "mode")) == "shadow"]
+    check_names(reader, [p for p in paths if p not in shadows], "rules")
+    shadowed = check_names(reader, shadows, "shadow rules")
+    for path in paths:
+        share, by = (reader.value((*path, key)) for key in ("rollout", "rollout_by"))
+        if (share is None) != (by is None):
+            there, missing = ("rollout", "rollout_by") if by is None else ("rollout_by", "rollout")
+            reader.refuse((*path, there), f"`{there}` needs `{missing}` beside it", at_key=True)
+        name = reader.value((*path, "name"))
+        if share is not None and path not in shadows and name in shadowed:
+            hint = "give the shadow rule a name of its own"
+            message = f"`{name}` is rolled out, and elsewhere reports as a shadow rule itself"
+            reader.refuse((*path, "rollout"), message, hint=hint)
+
+
+def check_lists(reader: Reader, names: Sequence[str]) -> None:
+    """Names can be written without thinking of spelling."""
+    for name in names:
+        if IDENTIFIER.fullmatch(name) is None or len(name) > LIST_NAME_MAX:
+            hint = f"a name has `a` to `z`, `0` to `9` and `_`, at most {LIST_NAME_MAX} of them"
+            reader.refuse(
+                ("lists", name), f"`{name}` is no name for a list", hint=hint, at_key=True
+            )
 
 
 def check_window(reader: Reader, path: Path, window: Window) -> None:

@@ -32,7 +32,6 @@ from tidegate.project.settings import (
     Log,
     Query,
     Rule,
-    Score,
     Service,
     Stream,
     ValueList,
@@ -62,7 +61,6 @@ class Project:
     lists: tuple[ValueList, ...]
     sinks: tuple[Sink, ...]
     service: Service
-    score: Score
     access: Access
     query: Query
     warehouse: Warehouse
@@ -165,7 +163,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
 
 
 _TOP = (
-    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query", "score"),
+    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query"),
     *("warehouse", "log", "data"),
 )
 
@@ -187,7 +185,6 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
         ("service", Service),
         ("access", Access),
         ("query", Query),
-        ("score", Score),
         ("warehouse", Warehouse),
         ("log", Log),
         ("data", Data),

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Protocol, TypeVar
 
-from tidegate.schema import RESERVED, Column, Kind
+from tidegate.schema import RESERVED, Column, ColumnType, Kind
 from tidegate.sql.source import SourceText
 
 T_co = TypeVar("T_co", covariant=True)
@@ -417,7 +417,50 @@ class Size:
         return size
 
 
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a whole in percent, as in "25 %"; comes out as an exact fraction."""
+
+    name: str = "share"
+    bounds: str = "from 0 % to 100 %"
+
+    def parse(self, value: object, where: Where) -> Fraction:  # noqa: ARG002 - as above
+        """The share, from 0 to 1."""
+        hint = 'write it with its sign, as in "25 %" or "0.5 %"'
+        match = _SHARE.fullmatch(_text_of(value, "a share", hint).strip())
+        if match is None:
+            raise Refused(f"must be a share, not {shown(value)}", hint=hint)
+        share = Fraction(match[1]) / 100
+        _within(float(share), 0, 1, self.bounds, f"`{value}`")
+        return share
+
+
 _TYPE_WORDS = [k.value for k in Kind if k is not Kind.DECIMAL] + ["decimal(18,2)"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """The type of values, written as that of a column."""
+
+    name: str = "type"
+    bounds: str = ", ".join(f"`{w}`" for w in _TYPE_WORDS)
+
+    def parse(self, value: object, where: Where) -> ColumnType:  # noqa: ARG002 - as above
+        """The type."""
+        written = _text_of(value, f"one of {self.bounds}")
+        try:
+            column = Column.parse("value", written)
+        except ValueError as error:
+            hint = suggestion(written, _TYPE_WORDS)
+            raise Refused(f"has an {error}", hint=hint) from error
+        if str(column) != str(column.type) or column.pii:
+            raise Refused(f"must be a type alone, not {shown(value)}", hint=f"`{column.type}`")
+        return column.type
+
+
 _NOT_IN_NAMES = re.compile(r"[ ,;{}()=\x00-\x1f\x7f]")  # what Delta tables refuse in column names
 
 

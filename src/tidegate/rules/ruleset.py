@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
 from tidegate.project.settings import Rule as RuleText
+from tidegate.project.values import suggestion
 from tidegate.rules.reason import Reason, compile_reason
+from tidegate.rules.rollout import Rollout, split
 from tidegate.schema import Kind
 from tidegate.sql.expression import Evaluated, Expression, ExpressionSet, Scope, compile_expression
 
@@ -38,13 +40,14 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A compiled rule."""
+    """A compiled rule; where it is rolled out, it is live for a share of the entities alone."""
 
     name: str
     when: Expression
     action: Action
     reason: Reason
     mode: Mode
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,19 @@ class RuleSet:
         """
         pairs = zip(self.rules, results, strict=True)
         told = batch if with_reasons else None
-        return [hit for rule, result in pairs for hit in _hits(rule, result, told)]
+        found = [hit for rule, result in pairs for hit in _hits(rule, result, told)]
+        return [part for hit in found for part in rolled_out(hit, batch)]
+
+
+def rolled_out(hit: Hits, batch: pa.RecordBatch) -> list[Hits]:
+    """The hits of a rule by what it is for each event: live for the chosen, else in the shadow."""
+    rule = hit.rule
+    if not isinstance(rule, Rule) or rule.rollout is None or rule.mode is not Mode.LIVE:
+        return [hit]
+    entities = batch[rule.rollout.column].take(pa.array(hit.rows, pa.int64()))
+    parts = split(hit.rows, hit.reasons, rule.rollout.chosen(entities))
+    sides = zip((rule, replace(rule, mode=Mode.SHADOW)), parts, strict=True)
+    return [Hits(who, hit.action, rows, told) for who, (rows, told) in sides if len(rows)]
 
 
 def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch | None) -> list[Hits]:
@@ -157,9 +172,33 @@ def _compile(text: RuleText, scope: Scope) -> Rule:
     except ProjectError as error:
         problems += error.problems
     try:
-        reason = compile_reason(text.reason, scope)
+        reason = compile_reason(text.reason, replace(scope, lists=None))
     except ProjectError as error:
         problems += error.problems
+    problems += _unfit_rollout(text, scope)
     if problems:
         raise ProjectError(problems)
-    return Rule(text.name, when, Action(text.action), reason, Mode(text.mode))
+    action, mode = Action(text.action), Mode(text.mode)
+    return Rule(text.name, when, action, reason, mode, _rollout(text, scope))
+
+
+def _rollout(text: RuleText, scope: Scope) -> Rollout | None:
+    if text.rollout is None or text.rollout_by is None:
+        return None
+    column = scope.aliases.get(text.rollout_by.text, text.rollout_by.text)
+    return Rollout(text.name, column, text.rollout)
+
+
+def _unfit_rollout(text: RuleText, scope: Scope) -> list[Problem]:
+    """What is wrong with the column of an entity, if anything."""
+    if text.rollout_by is None:
+        return []
+    name = scope.aliases.get(text.rollout_by.text, text.rollout_by.text)
+    declared = [c for c in scope.columns if c not in scope.computed]
+    if name not in declared:
+        hint = suggestion(name, declared)
+        return [text.rollout_by.problem(0, f"`rollout_by` names no column: `{name}`", hint=hint)]
+    if scope.columns[name].kind in (Kind.DOUBLE, Kind.JSON):
+        message = f"`{name}` is {scope.columns[name]}, which tells no entity from another"
+        return [text.rollout_by.problem(0, message)]
+    return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from sqlglot import expressions as exp
 from sqlglot import parse_one
@@ -20,6 +21,9 @@ from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node, literal
 from tidegate.sql.types import BOOLEAN, JSON, NULL, TEXT, TEXTUAL, Type
 
+if TYPE_CHECKING:
+    from tidegate.sql.listed import Question
+
 
 class Refused(Exception):  # noqa: N818 - not an error of ours: carried to the list of problems
     """What is wrong with one node; raised inside the checker, reported with its place."""
@@ -34,13 +38,25 @@ class Refused(Exception):  # noqa: N818 - not an error of ours: carried to the l
 
 
 class Checker:
-    """Checks parsed nodes against a scope; `problems` collects what is wrong."""
+    """Checks parsed nodes against a scope; `problems` collects what is wrong.
+
+    `lists` are those that may be asked for, with the types of their values, None where that makes
+    no sense; `questions` collects what is asked, by the column that will have the answers.
+    """
 
     def __init__(
-        self, source: SourceText, columns: Mapping[str, ColumnType], aliases: Mapping[str, str]
+        self,
+        source: SourceText,
+        columns: Mapping[str, ColumnType],
+        aliases: Mapping[str, str],
+        *,
+        lists: Mapping[str, ColumnType] | None = None,
     ) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self.lists = lists
+        self.questions: dict[str, Question] = {}
+        self.columns, self.aliases = columns, aliases
         self._columns = columns
         self._aliases = aliases
         self._folded = _fold_names(columns, aliases)

@@ -17,10 +17,12 @@ import tidegate.sql.nodes  # noqa: F401 - fills the table of handlers
 from tidegate.errors import ProjectError
 from tidegate.schema import ColumnType, Kind, Schema
 from tidegate.sql.assembly import Bytes
+from tidegate.sql.canonical import canonical
 from tidegate.sql.check import Checker, convert
 from tidegate.sql.columns import Column, Columns, array_of
 from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
-from tidegate.sql.parse import DEPTH_MAX, Dialect, depth, parse_expression
+from tidegate.sql.listed import Question
+from tidegate.sql.parse import DEPTH_MAX, depth, parse_expression
 from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node
 from tidegate.sql.types import INTERVAL, NULL, Type, as_column
@@ -30,11 +32,15 @@ from tidegate.sql.types import INTERVAL, NULL, Type, as_column
 class Scope:
     """The names an expression may use: columns with their types, and aliases of columns.
 
-    Names match without regard to case, as in SQL, unless quoted.
+    Names match without regard to case, as in SQL, unless quoted. `lists` are the lists that may be
+    asked for, with the types of their values; None where none can be. `computed` names the columns
+    that are no declared ones.
     """
 
     columns: Mapping[str, ColumnType]
     aliases: Mapping[str, str]
+    lists: Mapping[str, ColumnType] | None = None
+    computed: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, schema: Schema) -> Scope:
@@ -60,14 +66,16 @@ class Expression:
     """A checked expression.
 
     `type` is the type in which its values come out: NULL (`is_null`) as bigint, dates as
-    timestamps. `columns` are the columns it reads. `sql` is its canonical text: expressions over
-    one scope with the same text have the same value.
+    timestamps. `columns` are the columns it reads, and `questions` what it asks of lists, whose
+    answers have to stand beside them. `sql` is its canonical text: expressions over one scope with
+    the same text have the same value.
     """
 
     type: ColumnType
     columns: frozenset[str]
     sql: str
     tree: Node
+    questions: tuple[Question, ...] = ()
 
     @property
     def is_null(self) -> bool:
@@ -99,7 +107,7 @@ def compile_node(
     """
     if depth(node) > DEPTH_MAX:
         raise ProjectError([source.problem(0, f"this is more than {DEPTH_MAX} levels deep")])
-    checker = Checker(source, scope.columns, scope.aliases)
+    checker = Checker(source, scope.columns, scope.aliases, lists=scope.lists)
     tree = checker.check(node)
     if tree is not None and expect is not None:
         tree = _expected(tree, expect, checker, node)
@@ -110,8 +118,11 @@ def compile_node(
         checker.report(node, f"a value of type {tree.type} cannot be a result", hint=hint)
     if checker.problems or tree is None or column is None:
         raise ProjectError(checker.problems)
-    names = frozenset(str(n.value) for n in tree.walk() if n.op is COLUMN)
-    return Expression(column, names, _canonical(node, scope), tree)
+    names = {str(n.value) for n in tree.walk() if n.op is COLUMN} - checker.questions.keys()
+    questions = tuple(checker.questions.values())
+    read = frozenset(names.union(*(q.reads for q in questions)))
+    text = canonical(node, scope.columns, scope.aliases)
+    return Expression(column, read, text, tree, questions)
 
 
 def _expected(tree: Node, expect: Kind, checker: Checker, node: exp.Expr) -> Node | None:
@@ -123,19 +134,6 @@ def _expected(tree: Node, expect: Kind, checker: Checker, node: exp.Expr) -> Nod
         checker.report(node, f"this is {tree.type}, but {expect} is needed", hint=hint)
         return None
     return tree
-
-
-def _canonical(node: exp.Expr, scope: Scope) -> str:
-    """The text with names resolved and quoted, keywords and spaces in one form."""
-    folded = {n.lower(): c for n, c in [*scope.aliases.items(), *((c, c) for c in scope.columns)]}
-
-    def resolved(part: exp.Expr) -> exp.Expr:
-        if not isinstance(part, exp.Column):
-            return part
-        name = part.name if part.name in scope.columns else folded.get(part.name.lower(), part.name)
-        return exp.column(exp.to_identifier(name, quoted=True))
-
-    return node.transform(resolved).sql(dialect=Dialect, comments=False)
 
 
 class ExpressionSet:

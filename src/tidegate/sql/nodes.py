@@ -20,6 +20,7 @@ from tidegate.sql.functions import FUNCTIONS
 from tidegate.sql.functions.cast import cast
 from tidegate.sql.functions.logic import CASE, IS_FALSE, IS_NULL, IS_TRUE, NOT
 from tidegate.sql.functions.time import COUNTED, part_named, unit_named
+from tidegate.sql.listed import in_list, list_of
 from tidegate.sql.literals import number, span_of, whole
 from tidegate.sql.tree import Node, Span, literal
 from tidegate.sql.types import (
@@ -138,6 +139,9 @@ def _regexp(checker: Checker, node: exp.Expr) -> Node | None:
 
 
 def _in(checker: Checker, node: exp.Expr) -> Node | None:
+    written = list_of(node)
+    if written is not None:
+        return in_list(checker, node, written)
     if node.args.get("query") is not None or not node.expressions:
         raise Refused("IN takes a list of values", hint="write `value IN (1, 2, 3)`")
     return checker.call("in", [node.this, *node.expressions], node)
