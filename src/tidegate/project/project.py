@@ -32,6 +32,7 @@ from tidegate.project.settings import (
     Log,
     Query,
     Rule,
+    Score,
     Service,
     Stream,
     ValueList,
@@ -61,6 +62,7 @@ class Project:
     lists: tuple[ValueList, ...]
     sinks: tuple[Sink, ...]
     service: Service
+    score: Score
     access: Access
     query: Query
     warehouse: Warehouse
@@ -163,7 +165,7 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
 
 
 _TOP = (
-    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query"),
+    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query", "score"),
     *("warehouse", "log", "data"),
 )
 
@@ -185,6 +187,7 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
         ("service", Service),
         ("access", Access),
         ("query", Query),
+        ("score", Score),
         ("warehouse", Warehouse),
         ("log", Log),
         ("data", Data),

@@ -244,6 +244,36 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """Decisions while somebody waits: `POST /v1/score`."""
+
+    timeout_us: int = setting(
+        Duration(low="1 ms", high="1 minute"),
+        "1 second",
+        "How long a caller waits for a decision who does not say `timeout_ms` itself.",
+    )
+    fallback_action: str = setting(
+        Choice(("approve", "review", "block")),
+        "review",
+        "What is answered when the time runs out; the event is decided all the same.",
+    )
+    events_max: int = setting(
+        Integer(1, 10_000), 1_000, "Requests with more events than this are refused."
+    )
+    waiting_max: int = setting(
+        Integer(1, 1_000_000),
+        4_096,
+        "Events that may wait for their decision; callers beyond that are told to come back later.",
+    )
+    hold_back_after_us: int = setting(
+        Duration(low="1 ms", high="1 minute"),
+        "30 ms",
+        "Once the oldest caller has waited this long and more than 64 wait, others are told to "
+        "come back later, so that who is let in is answered soon.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warehouse:
     """The tables that events, decisions and all else land in."""
 
