@@ -26,6 +26,7 @@ from tidegate.eventlog.contract import Append, Entry, EntryKind, EventLog
 from tidegate.events.decode import DeadRecord
 from tidegate.program import Program
 from tidegate.records import Records
+from tidegate.stages import Stages, timed
 
 _log = structlog.get_logger()
 
@@ -86,6 +87,11 @@ class Tail:
         self._work: dict[int, Work] = {}
         self._lock = threading.Condition()
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the records that wait here to be decided."""
+        return self._bytes
+
     def push(self, work: Sequence[Work]) -> None:
         """Add entries as they were appended."""
         with self._lock:
@@ -139,6 +145,7 @@ class Door:
         clock: Clock,
         queue_bytes_max: int,
         queue_records_max: int,
+        stages: Stages | None = None,
     ) -> None:
         self._program = program
         self._log = log
@@ -146,6 +153,7 @@ class Door:
         self._clock = clock
         self._queue_bytes_max = queue_bytes_max
         self._queue_records_max = queue_records_max
+        self._stages = stages or Stages()
         self._waiting: deque[Submission] = deque()
         self._bytes = self._records = 0
         lock = threading.Lock()
@@ -174,6 +182,11 @@ class Door:
     def queued_records(self) -> int:
         """Records that wait to be committed."""
         return self._records
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes."""
+        return self._bytes
 
     def offer(
         self,
@@ -226,7 +239,8 @@ class Door:
     def decode(self, records: Records, *, source: str) -> Work:
         """An entry to be, decoded and made ready for the log; callers may use many threads."""
         now, program = self._clock.now(), self._program
-        decoded = program.intake.admit(records, ingest_time=now)
+        with timed(self._stages.decode):
+            decoded = program.intake.admit(records, ingest_time=now)
         entry = Entry(-1, EntryKind.EVENTS, source, now, records)
         prepared = self._log.prepare(Append(records, source, now))
         return Work(entry, decoded, program.version, prepared)
@@ -241,7 +255,8 @@ class Door:
         entries = [
             w.prepared or Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work
         ]
-        offsets = self._log.append_many(entries)
+        with timed(self._stages.commit):
+            offsets = self._log.append_many(entries)
         if placed is not None:
             placed(offsets)
         entries_placed = [
