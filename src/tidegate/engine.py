@@ -47,6 +47,7 @@ from tidegate.outcome import (
 from tidegate.program import Program
 from tidegate.proposals import Proposal, waiting
 from tidegate.sql.expression import Evaluated
+from tidegate.stages import Stages
 from tidegate.windows.batches import empty, joined
 from tidegate.windows.state import Closed, WindowState
 
@@ -193,6 +194,10 @@ class Engine:
         It is to be read by another thread, while the engine goes on.
         """
         return self._evaluator.copy()
+
+    def observe(self, stages: Stages) -> None:
+        """Have the time that each stage takes counted there."""
+        self._evaluator.stages = stages
 
     @property
     def features(self) -> FeatureState | None:

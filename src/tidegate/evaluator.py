@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from tidegate.outcome import features_schema
 from tidegate.program import Program
 from tidegate.rules.ruleset import failed_features
 from tidegate.sql.expression import Evaluated
+from tidegate.stages import Stages
 
 if TYPE_CHECKING:
     from tidegate.features.state import Features, FeatureState
@@ -56,6 +58,7 @@ class Evaluator:
 
     def __init__(self, program: Program, *, key: bytes = bytes(16), threads: int = 1) -> None:
         self.program = program
+        self.stages = Stages()
         self.newest = BEGINNING
         self.lists = Lists(program.lists)
         self.state = _state(program.features, key=key, threads=threads)
@@ -67,7 +70,9 @@ class Evaluator:
         `decided_at` is UTC microseconds.
         """
         program, before = self.program, self.newest
+        began = perf_counter()
         computed = self.compute(events)
+        began = self.stages.features.since(began)
         if computed is None:
             answers, table, failed = program.ask(self._listed(events, before)), None, []
         else:
@@ -82,6 +87,7 @@ class Evaluator:
             version=program.version,
             decided_at=decided_at,
         )
+        self.stages.rules.since(began)
         return Verdict(decisions, table, answers.chosen)
 
     def _listed(self, seen: pa.RecordBatch, before: int) -> pa.RecordBatch:
@@ -127,6 +133,7 @@ class Evaluator:
         others.
         """
         then = Evaluator(program, key=self._key, threads=self._threads)
+        then.stages = self.stages
         then.newest = max(self.newest, rebuild.newest)
         then.lists = self.lists
         then.lists.use(program.lists)

@@ -44,6 +44,7 @@ from tidegate.project.project import Project
 from tidegate.recovery import recover, refuse_other_dedupe
 from tidegate.sinks.ledger import Ledger
 from tidegate.snapshots import Snapshots
+from tidegate.stages import Stages
 from tidegate.verdicts import Decided, Verdicts
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
@@ -87,6 +88,7 @@ class Pipeline:
         self.clock = clock or SystemClock()
         self.folder = DataFolder(project.data)
         self.counters = Counters()
+        self.stages = Stages(since=self.clock.now())
         self.failure: BaseException | None = None
         self.verdicts = Verdicts()
         self._stopping = threading.Event()
@@ -123,6 +125,7 @@ class Pipeline:
             clock=self.clock,
             history=partial(self._history, self._stopping),
         )
+        self.engine.observe(self.stages)
         self.decided = self.engine.offset  # what lies below was decided and given to the writer
         self.tail = Tail(bytes_max=TAIL_BYTES_MAX)
         service, warehouse = self.project.service, self.project.warehouse
@@ -133,6 +136,7 @@ class Pipeline:
             clock=self.clock,
             queue_bytes_max=service.queue_bytes_max,
             queue_records_max=service.queue_records_max,
+            stages=self.stages,
         )
         self.ledger = undo.enter_context(closing(Ledger(self.folder.ledger)))
         self.writer = Writer(
@@ -142,6 +146,7 @@ class Pipeline:
             every_seconds=warehouse.commit_every_us / 1e6,
             written=self._written,
             failed=self._fail,
+            stages=self.stages,
         )
         undo.callback(self.writer.stop)
         self.sinks = make_runners(
@@ -387,11 +392,15 @@ class Pipeline:
         """Decide on entries; where a full disk stands in the way, wait and go on from there."""
         while work and not self._stopping.is_set():
             try:
+                began = time.perf_counter()
                 for outcome in self.engine.process(work):
+                    self.stages.engine.since(began)
                     self.counters.add([outcome])
                     self.writer.put([self._fitting(outcome)])
                     self.decided = outcome.next_offset
                     self.verdicts.settle(outcome)
+                    self.stages.decided(work[0].entry.ingest_time, now=self.clock.now())
+                    began = time.perf_counter()
             except StorageFullError as error:
                 _log.warning("engine_waits", reason=str(error))
                 self._stopping.wait(FULL_DISK_PAUSE_SECONDS)

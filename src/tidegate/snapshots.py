@@ -162,6 +162,14 @@ class Snapshots:
         """The offsets of the snapshots on disk, ascending."""
         return [int(p.stem) for p in self._files()]
 
+    def newest(self) -> tuple[int, int, float] | None:
+        """Offset, bytes and time of writing (seconds since 1970) of the newest one on disk."""
+        for path in reversed(self._files()):
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                found = path.stat()
+                return int(path.stem), found.st_size, found.st_mtime
+        return None
+
     def _path(self, offset: int) -> Path:
         return self._folder / f"{offset:020d}.snapshot"
 

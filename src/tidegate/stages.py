@@ -41,6 +41,12 @@ class Histogram:
             self.counts[bisect_left(BUCKETS, seconds)] += 1
             self.seconds += seconds
 
+    def since(self, began: float) -> float:
+        """Count one that began then, by `perf_counter`; gives the time now."""
+        now = perf_counter()
+        self.add(now - began)
+        return now
+
     def cumulated(self) -> list[tuple[str, float]]:
         """The buckets as Prometheus wants them: each holds all that is faster."""
         total = 0
@@ -54,9 +60,11 @@ class Histogram:
 class Stages:
     """A histogram for each stage, by name."""
 
-    __slots__ = ("commit", "decode", "delay", "engine", "features", "rules", "write")
+    __slots__ = ("_since", "commit", "decode", "delay", "engine", "features", "rules", "write")
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: int = 0) -> None:
+        """`since` is when the process began to listen (UTC microseconds)."""
+        self._since = since
         self.decode = Histogram()  # records to columns, at the door
         self.commit = Histogram()  # records into the log, durably
         self.engine = Histogram()  # a pass of the engine as a whole, waiting for the writer apart
@@ -64,6 +72,11 @@ class Stages:
         self.rules = Histogram()  # conditions, reasons and the decision
         self.write = Histogram()  # rows into the tables
         self.delay = Histogram()  # from arrival to decision, of the oldest record of a pass
+
+    def decided(self, ingest_time: int, *, now: int) -> None:
+        """Count the delay of a decision; what arrived before the process began is none of its."""
+        if ingest_time >= self._since:
+            self.delay.add(max(0, now - ingest_time) / 1e6)
 
     def by_name(self) -> dict[str, Histogram]:
         """The stages in the order of the journey, the delay apart."""

@@ -14,6 +14,7 @@ import structlog
 
 from tidegate.errors import TransientError
 from tidegate.outcome import Outcome
+from tidegate.stages import Stages, timed
 from tidegate.warehouse.warehouse import Warehouse
 
 _log = structlog.get_logger()
@@ -38,6 +39,7 @@ class Writer:
         every_seconds: float,
         written: Callable[[], None],
         failed: Callable[[BaseException], None],
+        stages: Stages | None = None,
     ) -> None:
         self._warehouse = warehouse
         self._rows = min(rows, rows_max)  # the engine waits there, so the writer must not
@@ -45,6 +47,7 @@ class Writer:
         self._every_seconds = every_seconds
         self._written = written
         self._failed = failed
+        self._stages = stages or Stages()
         self._pending: list[Outcome] = []
         self._pending_rows = 0
         self._writing: Sequence[Outcome] = ()
@@ -146,7 +149,8 @@ class Writer:
         while not self._stopping:
             try:
                 for alike in _alike(batch):
-                    self._warehouse.write(alike)
+                    with timed(self._stages.write):
+                        self._warehouse.write(alike)
             except TransientError as error:
                 self.failures += 1
                 _log.warning("warehouse_write_failed", reason=str(error), pause_seconds=pause)

@@ -28,6 +28,9 @@ from tidegate.service.metrics.tally import Tally
 from tidegate.service.requests import RequestIds
 
 _HEAD_BYTES_MAX = 64 << 10
+# Set in a request's state where its work is worth nothing to a sender that says no more: one that
+# is gone looks the same as one that still listens.
+ENDS_WITH_SENDER = "ends_with_sender"
 # A body that is sent in chunks of one byte takes six bytes on the wire for each.
 _WIRE_FACTOR = 8
 
@@ -96,6 +99,10 @@ class Connection(HttpToolsProtocol):
         is_waiting = cycle is not None and not (cycle.response_complete or cycle.disconnected)
         if cycle is not None and is_waiting:
             cycle.keep_alive = False
+            if cycle.scope["state"].get(ENDS_WITH_SENDER):
+                cycle.disconnected = True
+                cycle.message_event.set()
+                return False
         return is_waiting
 
     def data_received(self, data: bytes) -> None:

@@ -135,13 +135,22 @@ def _arrow(result: QueryResult, bounds: _Bounds) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, result.schema) as writer:
         for batch in _batches(result, bounds):
-            for first in range(0, batch.num_rows, _SLICE_ROWS):
-                part = batch.slice(first, _SLICE_ROWS)
+            for part in _slices(batch, bounds):
                 if not bounds.takes(part.nbytes, rows=part.num_rows):
-                    break
+                    return _ended(writer, sink)
                 writer.write_batch(part)
-            if bounds.answer.truncated:
-                break
+        return _ended(writer, sink)
+
+
+def _slices(batch: pa.RecordBatch, bounds: _Bounds) -> Iterator[pa.RecordBatch]:
+    """The batch in parts; row by row where they are large beside what an answer may take."""
+    rows = _SLICE_ROWS if batch.nbytes * 8 < bounds.bytes_max else 1
+    for first in range(0, batch.num_rows, rows):
+        yield batch.slice(first, rows)
+
+
+def _ended(writer: pa.ipc.RecordBatchStreamWriter, sink: pa.BufferOutputStream) -> bytes:
+    writer.close()
     return sink.getvalue().to_pybytes()
 
 

@@ -129,6 +129,11 @@ class Warehouse:
         """The names of the tables."""
         return tuple(self._tables)
 
+    @property
+    def offsets(self) -> dict[str, int]:
+        """The log offset below which each table holds everything."""
+        return {name: max(t.offset, self._position) for name, t in self._tables.items()}
+
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Commit the rows of consecutive outcomes to all tables, each row exactly once.
 

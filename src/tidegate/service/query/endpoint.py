@@ -13,6 +13,7 @@ from tidegate.errors import TidegateError
 from tidegate.service.answer import refuse
 from tidegate.service.errors import Refusal, refusal_of
 from tidegate.service.events.body import Disconnected, Envelope, receive_body
+from tidegate.service.protocol import ENDS_WITH_SENDER
 from tidegate.service.query.pool import QueryPool
 from tidegate.service.state import State
 from tidegate.warehouse.worker import Question, Told, Value
@@ -61,7 +62,7 @@ class QueryEndpoint:
         """Answer one request."""
         try:
             question = await self._question(scope, receive)
-            await self._unless_gone(question, receive, send)
+            await self._unless_gone(question, scope, receive, send)
         except Disconnected:
             return
         except TidegateError as error:
@@ -90,7 +91,9 @@ class QueryEndpoint:
             threads=settings.threads,
         )
 
-    async def _unless_gone(self, question: Question, receive: Receive, send: Send) -> None:
+    async def _unless_gone(
+        self, question: Question, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answer what the query gives, unless the caller goes away meanwhile: then it is ended."""
 
         async def deliver(told: Told, body: bytes) -> None:
@@ -99,6 +102,7 @@ class QueryEndpoint:
                 async with asyncio.timeout(self._seconds_max):
                     await _send(send, question.format, told, body)
 
+        scope["state"][ENDS_WITH_SENDER] = True
         work = asyncio.ensure_future(self._pool.run(question, deliver))
         gone = asyncio.ensure_future(_gone(receive))
         try:
