@@ -122,6 +122,12 @@ class EventLog(Protocol):
         of the damage; ValueError if `offset` was trimmed or lies beyond the end.
         """
 
+    def controls(self, offset: int) -> list[Entry]:
+        """The control entries from `offset` on, found without reading what lies between.
+
+        An entry that begins before `offset` is not among them. Raises: DamageError.
+        """
+
     def follow(self, offset: int, *, timeout_seconds: float) -> bool:
         """Wait until a record at `offset` is there; False when time runs out or the log closes."""
 

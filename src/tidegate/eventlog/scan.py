@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tidegate.errors import DamageError
 from tidegate.eventlog import state
-from tidegate.eventlog.contract import Entry
+from tidegate.eventlog.contract import Entry, EntryKind
 from tidegate.eventlog.rows import unpack
 
 _COLUMNS = "first_offset, count, kind, source, ingest_time, bounds, size, payload, checksum"
@@ -23,6 +23,7 @@ _ROWS = f"SELECT {_COLUMNS} FROM entries WHERE first_offset BETWEEN ? AND ? ORDE
 _LAST = "SELECT first_offset, count FROM entries ORDER BY first_offset DESC LIMIT 1"
 _HEADS = "SELECT first_offset, count FROM entries ORDER BY first_offset"
 _FROM = "SELECT first_offset FROM entries WHERE first_offset >= ? ORDER BY first_offset LIMIT 1"
+_CONTROLS = "SELECT first_offset FROM entries WHERE first_offset >= ? AND kind = ? ORDER BY 1"
 _AGES = "SELECT first_offset, count, ingest_time, length(payload) FROM entries ORDER BY 1"
 
 # Payloads removed in one transaction, so that trimming keeps no append waiting for long.
@@ -83,6 +84,12 @@ def span(conn: sqlite3.Connection) -> state.Span:
     row: tuple[int] | None = conn.execute(_FROM, (0,)).fetchone()
     first = row[0] if row else 0
     return state.Span(first, first)
+
+
+def controls(conn: sqlite3.Connection, offset: int) -> list[int]:
+    """The first offsets of the control entries from `offset` on."""
+    rows = conn.execute(_CONTROLS, (offset, EntryKind.CONTROL.value)).fetchall()
+    return [first for (first,) in rows]
 
 
 def read(conn: sqlite3.Connection, offset: int, *, bytes_max: int) -> list[Entry]:

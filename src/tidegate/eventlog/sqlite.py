@@ -158,6 +158,12 @@ class SqliteLog:
                     f"`{self._path}` is damaged from offset {start} on: {error}", offset=start
                 ) from error
 
+    def controls(self, offset: int) -> list[Entry]:
+        """The control entries from `offset` on, found without reading what lies between."""
+        with self._reading() as conn:
+            found = scan.controls(conn, offset)
+        return [self.read(first, bytes_max=1)[0] for first in found]
+
     def follow(self, offset: int, *, timeout_seconds: float) -> bool:
         """Wait until a record at `offset` is there; False when time runs out or the log closes.
 

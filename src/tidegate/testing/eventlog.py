@@ -55,6 +55,12 @@ def read_all(log: EventLog, *, bytes_max: int = 16 << 20) -> list[Entry]:
     return entries
 
 
+def add_control(log: EventLog, *records: bytes) -> int:
+    """Append the records as one control entry."""
+    made = Records.of(records)
+    return log.append(made, source="test", ingest_time=0, kind=EntryKind.CONTROL)
+
+
 def add(log: EventLog, *records: bytes, ingest_time: int = 0, source: str = "test") -> int:
     """Append the records as one entry."""
     return log.append(Records.of(records), source=source, ingest_time=ingest_time)

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.warehouse import checkpoint, repair
+from deltalake import DeltaTable
+
+from tidegate.warehouse import checkpoint, evolution, repair
 from tidegate.warehouse.checkpoint import Checkpoint
+from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import Layout
-from tidegate.warehouse.table import Table
+from tidegate.warehouse.table import Table, stored_schema
 
 _LOST = ".lost"
 
@@ -52,6 +55,27 @@ def open_tables(root: Path, wanted: Mapping[str, Layout], *, retention_us: int) 
             path = root / name
             tables[name] = Table.create(path, layout, offset=position, retention_us=retention_us)
     return Opened(tables, position, repairs)
+
+
+def join_table(path: Path, layout: Layout, *, position: int, retention_us: int) -> Table:
+    """A table that holds, from now on, what lies beyond `position`: new, or away for a while."""
+    if not (path / "_delta_log").is_dir():
+        return Table.create(path, layout, offset=position, retention_us=retention_us)
+    table = Table.open(path, layout)
+    table.stamp(position)
+    return table
+
+
+def refuse_conflicts(root: Path, wanted: Mapping[str, Layout]) -> None:
+    """Check that the tables in a folder, as they stand, can take rows of these layouts.
+
+    Another process may be writing them. Raises: InputError naming table, column and both types.
+    """
+    for name, layout in wanted.items():
+        if (root / name / "_delta_log").is_dir():
+            with storage(f"reading table `{name}`"):
+                stored = stored_schema(DeltaTable(str(root / name)))
+            evolution.changes(layout, stored)
 
 
 def _mend(path: Path, name: str, note: Checkpoint | None) -> repair.Repair:

@@ -106,6 +106,22 @@ class Table:
         # The table holds every row below this log offset.
         self.offset = handle.transaction_version(APP_ID) or 0
 
+    def widen(self, layout: Layout) -> None:
+        """Take rows of another layout from now on, columns added where the table lacks them.
+
+        Rows of the layout before are taken as well. Raises: InputError if columns conflict.
+        """
+        with self.lock:
+            self._reopen_if_lost()
+            needed = evolution.changes(layout, self.stored)
+            if needed.added or needed.relaxed:
+                handle, self._handle = self._handle, None  # lost unless all goes well
+                assert handle is not None  # noqa: S101 - `_reopen_if_lost` came before
+                with storage(f"changing table `{self.layout.name}`"):
+                    evolution.apply(handle, needed)
+                    self._adopt(DeltaTable(str(self.path)))
+            self.layout = layout
+
     def append(self, batches: Iterable[pa.RecordBatch], *, next_offset: int) -> None:
         """Commit the rows that the table lacks; afterwards it holds everything below `next_offset`.
 

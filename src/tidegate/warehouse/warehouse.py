@@ -64,6 +64,7 @@ class Warehouse:
         position: int,
         repairs: Sequence[str],
         upkeep: Upkeep,
+        retention_us: int = 600_000_000,
     ) -> None:
         self._root = root
         self._tables = dict(tables)
@@ -74,6 +75,7 @@ class Warehouse:
         self._noted: Checkpoint | None = None
         self._refused = False  # the last write failed
         self._upkeep = upkeep
+        self._retention_us = retention_us
         self.repairs = tuple(repairs)  # what opening had to mend, in words for the operator
 
     @classmethod
@@ -109,6 +111,7 @@ class Warehouse:
             position=opened.position,
             repairs=opened.repairs,
             upkeep=Upkeep(clock, compact_after=compact_after, vacuum_after_us=vacuum_after),
+            retention_us=vacuum_after,
         )
         # From here on the note lists every table, the newly joined too.
         found.sync()
@@ -153,6 +156,37 @@ class Warehouse:
         self._commit(rows, end)
         self._refused = False
         self._position = end
+
+    def extend(
+        self,
+        schema: Schema,
+        windows: Mapping[str, pa.Schema],
+        features: pa.Schema | None = None,
+    ) -> None:
+        """Make room for the rows of another version too, while writing goes on.
+
+        Tables and columns are added; nothing goes. Arguments are as for `open`.
+        Raises: InputError if columns conflict with a table's, before anything is changed;
+        StorageFullError.
+        """
+        wanted = layouts(schema, windows, features)
+        with self._maintaining:
+            opening.refuse_conflicts(self._root, wanted)
+            joined = {}
+            for name, layout in wanted.items():
+                if name in self._tables:
+                    self._tables[name].widen(layout)
+                else:
+                    joined[name] = opening.join_table(
+                        self._root / name,
+                        layout,
+                        position=self._position,
+                        retention_us=self._retention_us,
+                    )
+            if joined:
+                # Replaced as a whole: the thread that writes looks a table up at any time.
+                self._tables = {**self._tables, **joined}
+            self.sync()
 
     def _probe(self) -> None:
         # While the disk is full each attempt would leave torn files and fill the error output with
