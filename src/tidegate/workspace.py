@@ -265,6 +265,7 @@ class Workspace:
         tables, current = self._tables(), Program.compile(self.project)
         candidate = candidate_of(Path(rules), self.project, shadow_as_live=shadow_as_live)
         asked = Question(
+            name=Path(rules).name,
             first=first,
             until=until,
             features=features,

@@ -115,6 +115,7 @@ def _result(study: Study, found: _Found, tables: Path, *, seconds: float) -> Bac
     changed = pa.concat_tables([study.listing.changed_schema.empty_table(), *found.changed])
     hits = pa.concat_tables([study.listing.hits_schema.empty_table(), *found.hits])
     return Backtested(
+        candidate=question.name,
         current_version=study.current.version,
         candidate_version=study.candidate.version,
         first=question.first,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,11 @@ class Backtested:
     same columns. `amount_saved`, `amount_blocked_wrongly`, `amount_missed` and `amount_released`
     add up the amounts of newly caught, newly disturbed, no longer caught and no longer disturbed
     events. `changed` lists the first events whose action differs; `changed_events` says how many
-    there are. `hits` lists side, rule and event of each hit, where it was asked for.
+    there are. `hits` lists side, rule and event of each hit, where it was asked for. `candidate`
+    names what was tried.
     """
 
+    candidate: str
     current_version: str
     candidate_version: str
     first: date | None
@@ -80,6 +83,16 @@ class Backtested:
     def rate(self) -> float:
         """Events times the candidate's rules a second; the current rules come on top."""
         return self.evaluated / self.seconds if self.seconds else 0.0
+
+    def report(self, path: Path | str) -> None:
+        """Write a report with charts: `.html`, a page that stands alone, or `.png`, a slide.
+
+        Raises: InputError if the extra `report` is not installed; RequestError if the file cannot
+        be written or has another ending.
+        """
+        from tidegate.backtest.report import write
+
+        write(self, Path(path))
 
 
 def total_table(tally: Tally, amounts: Amounts) -> pa.Table:

@@ -28,13 +28,14 @@ FEATURES = "features"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is to be looked at, and how.
+    """What is to be looked at, and how; `name` is the candidate's, for reports.
 
     Days are UTC, `until` is the first that no longer counts. `features` is the table with the
     stored features: that of the engine, or one that a replay made. `amount` and `label_column`
     name columns of the events. `with_hits` asks for the events that each rule hit.
     """
 
+    name: str = "the candidate"
     first: date | None = None
     until: date | None = None
     features: str = FEATURES

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import memory
+from tidegate.cli.backtest import backtest
 from tidegate.cli.keys import keys
 from tidegate.errors import InputError, ProjectError, TidegateError
 
@@ -300,6 +301,9 @@ def verify(
         found = shop.verify(first=first, progress=progress)
     if not show(found):
         raise typer.Exit(AMISS)
+
+
+app.command()(backtest)
 
 
 @letters.callback()
