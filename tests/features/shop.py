@@ -82,7 +82,7 @@ def run(plan: FeaturePlan, events: pa.RecordBatch, cuts: Sequence[int] = ()) -> 
         [pa.concat_arrays(c.chunks) for c in table.columns],
         schema=plan.schema,
     )
-    return Features(whole, errors)
+    return Features(whole.columns, plan.schema, errors)
 
 
 def micros(events: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:

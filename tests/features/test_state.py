@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,8 @@ from tidegate.errors import DamageError, RequestError
 from tidegate.features.compile import FeaturePlan
 from tidegate.features.sections import Buffer
 from tidegate.features.state import Features, FeatureState
-from tidegate.sql.expression import Evaluated, ExpressionSet
+from tidegate.sql.columns import Column, Columns
+from tidegate.sql.expression import ExpressionSet
 
 from .shop import FIRST, SECOND, batch, compiled, micros, run
 
@@ -131,12 +132,12 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
     """Plain columns and calls are not evaluated at all."""
     calls: list[int] = []
 
-    def counted(self: ExpressionSet, rows: pa.RecordBatch) -> list[Evaluated]:
+    def counted(self: ExpressionSet, columns: Columns) -> list[tuple[Column, Mapping[int, str]]]:
         calls.append(len(self.expressions))
-        return evaluate(self, rows)
+        return evaluate(self, columns)
 
-    evaluate = ExpressionSet.evaluate
-    monkeypatch.setattr(ExpressionSet, "evaluate", counted)
+    evaluate = ExpressionSet.columns
+    monkeypatch.setattr(ExpressionSet, "columns", counted)
     one = events({"n": 1, "ok": True})
     run(
         plan(f"sum(n) OVER {HOUR} AS a, count_if(ok) OVER {HOUR} AS b, lag(n) OVER {LAG} AS c"), one

@@ -3,55 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers
-from tidegate.features.columns import describe, key_form
+from tidegate.features.columns import DESCRIPTION, key_form
 from tidegate.features.emission import emit, measure, spell
 from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, Layout
 from tidegate.features.memory import Words
 from tidegate.schema import Kind
-from tidegate.sql.expression import Evaluated
+from tidegate.sql.columns import Column, Columns, Piece, Shape, Slab
 
 SHARDS = 32
 ALONE = 2048  # rows that are not worth waking other threads for
 
+Found: TypeAlias = tuple[Column, Mapping[int, str]]  # a column, and why rows of it have errors
+
 _SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
+_PLANS_MAX = 256  # sizes of batches whose layout is kept
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
+_NONE: Mapping[int, str] = {}
+_NOTHING: Words = np.zeros(1, dtype=np.int64)
 
 
 class Scratch:
-    """Arrays that are used again from pass to pass: new ones would have to be cleared each time."""
+    """Memory for batches, used again from pass to pass: new memory would have to be cleared.
 
-    def __init__(self) -> None:
-        self._held: dict[str, npt.NDArray[Any]] = {}
+    `width` is that of a row, `calls` how many results each has.
+    """
 
-    def words(self, name: str, size: int) -> Words:
-        """The array of that name with `size` words, of any content."""
-        return self._array(name, size, np.int64)
+    def __init__(self, width: int, calls: int) -> None:
+        self._width, self._calls = width, calls
+        self._held = _NOTHING
+        self._last: Batch | None = None
 
-    def bytes(self, name: str, size: int) -> npt.NDArray[np.uint8]:
-        """The array of that name with `size` bytes, of any content."""
-        return self._array(name, size, np.uint8)
+    def batch(self, n: int) -> Batch:
+        """A batch of n rows, of any content; the one given before is not to be used any more."""
+        if self._last is None or self._last.n != n:
+            self._last = self._cut(n)
+        return self._last
 
-    def _array(self, name: str, size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        held = self._held.get(name)
-        if held is None or len(held) < size or len(held) > max(_SCRATCH_MIN, 64 * size):
-            held = self._held[name] = np.empty(size, dtype)
-        return held[:size]
+    def _cut(self, n: int) -> Batch:
+        sizes = (n, n, n * self._width, 3 * n, n + 1, 7 * n, 3 * n, n * self._calls)
+        size = sum(sizes) + (n * self._calls + 7) // 8
+        if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
+            self._held = np.empty(size, dtype=np.int64)
+        arrays, top = list[Words](), 0
+        for words in sizes:
+            arrays.append(self._held[top : top + words])
+            top += words
+        status = self._held[top:size].view(np.uint8)[: n * self._calls]
+        return Batch(n, arrays, status)
 
 
 class Batch:
-    """Rows in the order of their shards, ready for the kernels; and what they were read from."""
+    """Rows in the order of their shards, what they were read from, and what comes out for them."""
 
     __slots__ = (
         "bounds",
-        "columns",
+        "described",
         "held",
         "horizons",
         "ids",
@@ -59,27 +73,23 @@ class Batch:
         "named",
         "newest",
         "order",
+        "out",
         "ranks",
         "rows",
+        "status",
         "texts",
         "times",
         "work",
     )
 
-    def __init__(self, n: int, width: int, scratch: Scratch) -> None:
+    def __init__(self, n: int, arrays: Sequence[Words], status: npt.NDArray[np.uint8]) -> None:
         self.n = n
         self.bounds: Words = np.empty(SHARDS + 2, dtype=np.int64)
-        self.order = scratch.words("order", n)
-        self.ranks = scratch.words("ranks", n)
-        self.rows = scratch.words("rows", n * width)
-        self.ids = scratch.words("ids", 3 * n)
-        self.horizons = scratch.words("horizons", n + 1)
-        self.work = scratch.words("work", 7 * n)
-        self.texts = self.columns = self.named = self.times = self.newest = NOTHING
-        self.held: list[Any] = []
-
-
-NOTHING: Words = np.zeros(1, dtype=np.int64)
+        self.order, self.ranks, self.rows, self.ids = arrays[:4]
+        self.horizons, self.work, self.named, self.out = arrays[4:]
+        self.status = status
+        self.texts = self.described = self.times = self.newest = _NOTHING
+        self.held: Columns | None = None
 
 
 class Reader:
@@ -87,10 +97,9 @@ class Reader:
 
     def __init__(self, layout: Layout, scratch: Scratch) -> None:
         plan = layout.plan
-        self._layout = layout
+        self._program = layout.program
         self._scratch = scratch
-        keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
-        self._keys = keys
+        self._keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
         values = [(name, PLAIN) for name in plan.values]
         filters = [(name, BOOLEAN) for name in plan.filters]
         words = [(plan.values[column], form) for column, form in layout.forms]
@@ -98,36 +107,32 @@ class Reader:
         self._texts = [c for c, (_, form) in enumerate(self._columns) if form == TEXT]
         self._shape = np.array([layout.flags, len(values), len(filters), len(words)])
 
-    def read(self, events: pa.RecordBatch, times: Integers, newest: Integers, run: Any) -> Batch:
+    def read(self, columns: Columns, times: Integers, newest: Integers, run: Any) -> Batch:
         """The rows of a batch, in the order of their shards."""
-        n, program = len(events), self._layout.program
-        batch = Batch(n, self._layout.width, self._scratch)
-        keys, columns = (
-            self._described(events, self._keys, batch),
-            self._described(events, self._columns, batch),
-        )
-        named = self._scratch.words("named", 3 * n)
-        run(
-            lambda a, b: name_keys(keys, program, len(self._keys), a, b, named),
-            n,
-            wide=n > ALONE,
-        )
+        n, program, count = columns.rows, self._program, len(self._keys)
+        batch = self._scratch.batch(n)
+        described = _described(columns, [*self._keys, *self._columns])
+        named = batch.named
+        if n > ALONE:
+            run(lambda a, b: name_keys(described, program, count, a, b, named), n, wide=True)
+        else:
+            name_keys(described, program, count, 0, n, named)
         place(named, SHARDS, batch.bounds, batch.order, batch.ranks, n)
-        batch.columns, batch.named = columns, named
+        batch.described, batch.held = described[DESCRIPTION * count :], columns
         batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
         batch.horizons[n] = newest[n - 1] - program[SPAN]
         if self._texts:
-            batch.texts = columns.reshape(-1, 5)[self._texts].ravel()
+            batch.texts = batch.described.reshape(-1, DESCRIPTION)[self._texts].ravel()
         return batch
 
     def load(self, batch: Batch, first: int, last: int) -> None:
         """Fill in the rows of the shards [first, last)."""
         load(
-            batch.columns,
+            batch.described,
             self._shape,
             batch.times,
             batch.newest,
-            self._layout.program,
+            self._program,
             batch.order,
             batch.named,
             int(batch.bounds[first]),
@@ -137,27 +142,21 @@ class Reader:
             batch.ids,
         )
 
-    def names(self, keys: pa.RecordBatch) -> Batch:
+    def names(self, keys: Columns) -> Batch:
         """The names of keys alone, in their own order."""
-        n = len(keys)
-        batch = Batch(n, 0, self._scratch)
-        described = self._described(keys, self._keys, batch)
-        name_keys(described, self._layout.program, len(self._keys), 0, n, batch.ids)
+        n = keys.rows
+        batch = self._scratch.batch(n)
+        name_keys(_described(keys, self._keys), self._program, len(self._keys), 0, n, batch.ids)
         batch.order[:] = batch.ranks[:] = np.arange(n)
         return batch
 
-    @staticmethod
-    def _described(
-        events: pa.RecordBatch, columns: Sequence[tuple[str, int]], batch: Batch
-    ) -> Words:
-        words: list[int] = []
-        seen: dict[str, tuple[list[int], Any]] = {}
-        for name, form in columns:
-            if name not in seen:
-                seen[name] = describe(events.column(name), form)
-            words += [form, *seen[name][0][1:]]
-        batch.held.append(seen)
-        return np.array(words, dtype=np.int64) if words else NOTHING
+
+def _described(columns: Columns, wanted: Sequence[tuple[str, int]]) -> Words:
+    """Five words for each column."""
+    words: list[int] = []
+    for name, form in wanted:
+        words += (form, *columns.place(name))
+    return np.array(words, dtype=np.int64)
 
 
 class Writer:
@@ -165,59 +164,63 @@ class Writer:
 
     def __init__(self, layout: Layout) -> None:
         self._calls = layout.plan.calls
-        self._types = [c.type.arrow for c in self._calls]
+        self._shape = Shape([c.type for c in self._calls])
         self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
+        self._texts = [c for c, form in enumerate(self._forms) if form == TEXT]
+        self._plans: dict[int, Words] = {}
 
-    def empty(self) -> list[Evaluated]:
+    def empty(self) -> list[Found]:
         """Columns without rows."""
-        return [Evaluated(pa.array([], t), {}) for t in self._types]
+        return [(pa.array([], t), _NONE) for t in self._shape.arrow]
 
-    def write(
-        self,
-        out: Words,
-        status: npt.NDArray[np.uint8],
-        batch: Batch,
-        directory: Words,
-        run: Any,
-    ) -> list[Evaluated]:
+    def write(self, batch: Batch, directory: Words, run: Any) -> list[Found]:
         """A column for each call."""
-        n = batch.n
-        valid = (n + 511) // 512 * 64
-        sizes = {PLAIN: 8 * n, TEXT: 8 * n, DECIMAL: 16 * n, BOOLEAN: (n + 7) // 8}
-        plan, top = [], 0
-        for form in self._forms:
-            plan += [form, top, top + valid, 0, 0]
-            top += valid + (sizes[form] + 63) // 64 * 64
-        slab, words = np.empty(top + 64, dtype=np.uint8), np.array(plan, dtype=np.int64)
-        run(
-            lambda a, b: emit(out, status, batch.ranks, n, words, a, b, slab),
-            len(self._calls),
-            wide=n > ALONE,
-        )
-        buffer, done = pa.py_buffer(cast(Any, slab)), words.tolist()
-        results = []
-        for c, kind in enumerate(self._types):
-            form, at, values, nulls, errors = done[5 * c : 5 * c + 5]
-            held = [buffer.slice(values, sizes[form])]
-            present = buffer.slice(at, valid) if nulls else None
-            if form == TEXT:
-                places = slab[values : values + 8 * n].view(np.int64)
-                held = self._texts(places, batch, directory)
-            column: pa.Array[Any] = pa.Array.from_buffers(kind, n, [present, *held], nulls)
-            results.append(Evaluated(column, self._errors(c, status, batch) if errors else {}))
-        return results
+        n, count = batch.n, len(self._calls)
+        slab, words = Slab(self._shape, n), self._plan(n)
+        out, status, ranks, memory = batch.out, batch.status, batch.ranks, slab.memory
+        if n > ALONE:
+            run(lambda a, b: emit(out, status, ranks, n, words, a, b, memory), count, wide=True)
+        else:
+            emit(out, status, ranks, n, words, 0, count, memory)
+        slab.nulls, errors = words[3::5].tolist(), words[4::5].tolist()
+        found: list[Found] = [
+            (Piece(slab, c), self._errors(c, batch) if errors[c] else _NONE) for c in range(count)
+        ]
+        for c in self._texts:
+            found[c] = (self._text(slab, c, batch, directory), found[c][1])
+        return found
 
-    @staticmethod
-    def _texts(places: Words, batch: Batch, directory: Words) -> list[pa.Buffer]:
-        bounds = np.empty(batch.n + 1, dtype=np.int32)
-        size = measure(directory, batch.ids, batch.ranks, places, batch.n, bounds)
-        if size >= 2**31:
-            raise ValueError(f"the texts of {batch.n} rows have {size} bytes, at most 2^31 fit")
-        data = np.empty(size, dtype=np.uint8)
-        spell(directory, batch.ids, batch.ranks, places, batch.n, bounds, data)
-        return [pa.py_buffer(cast(Any, bounds)), pa.py_buffer(cast(Any, data))]
+    def _plan(self, n: int) -> Words:
+        """Five words for each call, as `emit` wants them."""
+        if n not in self._plans:
+            spans = zip(self._forms, self._shape.spans(n).spans, strict=True)
+            plan = [(form, valid, values, 0, 0) for form, (valid, _, values, _) in spans]
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[n] = np.array(plan, dtype=np.int64).ravel()
+        return self._plans[n].copy()
 
-    def _errors(self, c: int, status: npt.NDArray[np.uint8], batch: Batch) -> Mapping[int, str]:
+    def _text(self, slab: Slab, c: int, batch: Batch, directory: Words) -> pa.Array[Any]:
+        n, (valid, bytes_, values, _) = batch.n, slab.spans[c]
+        places = slab.memory[values : values + 8 * n].view(np.int64)
+        present = slab.buffer.slice(valid, bytes_) if slab.nulls[c] else None
+        buffers = [present, *_spelt(places, batch, directory)]
+        kind = self._shape.arrow[c]
+        found: pa.Array[Any] = pa.Array.from_buffers(kind, n, buffers, slab.nulls[c])
+        return found
+
+    def _errors(self, c: int, batch: Batch) -> Mapping[int, str]:
         n, call = batch.n, self._calls[c]
-        rows = np.sort(batch.order[np.flatnonzero(status[c * n : (c + 1) * n] > 1)])
+        rows = np.sort(batch.order[np.flatnonzero(batch.status[c * n : (c + 1) * n] > 1)])
         return dict.fromkeys(rows.tolist(), f"sum overflows {call.type}")
+
+
+def _spelt(places: Words, batch: Batch, directory: Words) -> list[pa.Buffer]:
+    """The bounds and the bytes of texts that lie at places in the heaps of their shards."""
+    bounds = np.empty(batch.n + 1, dtype=np.int32)
+    size = measure(directory, batch.ids, batch.ranks, places, batch.n, bounds)
+    if size >= 2**31:
+        raise ValueError(f"the texts of {batch.n} rows have {size} bytes, at most 2^31 fit")
+    data = np.empty(size, dtype=np.uint8)
+    spell(directory, batch.ids, batch.ranks, places, batch.n, bounds, data)
+    return [pa.py_buffer(cast(Any, bounds)), pa.py_buffer(cast(Any, data))]

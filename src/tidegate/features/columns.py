@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numba import types
 
 from tidegate.events.fingerprints import SIP_START, inline, sip_round
@@ -37,15 +36,6 @@ _FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JS
 def key_form(kind: ColumnType) -> int:
     """The form of a key column."""
     return DOUBLE_KEY if kind.kind is Kind.DOUBLE else _FORMS.get(kind.kind, PLAIN)
-
-
-def describe(column: pa.Array[Any], form: int) -> tuple[list[int], list[Any]]:
-    """The five words of a column, and the buffers that must live as long as they are used."""
-    buffers = column.buffers()
-    valid = buffers[0].address if buffers[0] is not None and column.null_count else 0
-    last = buffers[-1].address if buffers[-1] is not None else 0
-    bounds = buffers[1].address if len(buffers) == 3 and buffers[1] is not None else 0
-    return [form, last, valid, bounds, column.offset], buffers
 
 
 @inline

@@ -14,13 +14,11 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers, read_key
 from tidegate.features.amend import FOUND, amend
-from tidegate.features.batch import ALONE, SHARDS, Batch, Reader, Scratch, Writer
-from tidegate.features.columns import describe
+from tidegate.features.batch import ALONE, SHARDS, Batch, Found, Reader, Scratch, Writer
 from tidegate.features.compaction import relocate, settle
 from tidegate.features.intake import name_keys
 from tidegate.features.keys import rebuild_table
@@ -67,6 +65,7 @@ from tidegate.features.plan import EntityPlan
 from tidegate.features.shards import HEAP_FULL, TABLE_FULL, advance, gaze, sweep
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
 from tidegate.features.unpacking import unpack
+from tidegate.sql.columns import Columns, array_of, place_of
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name
@@ -203,8 +202,7 @@ class EntityState:
         self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
         self._threads = threads
         self._pool = _pool(threads) if threads > 1 else None
-        self._scratch = Scratch()
-        self._reader = Reader(self._layout, self._scratch)
+        self._reader = Reader(self._layout, Scratch(self._layout.width, len(plan.calls)))
         self._writer = Writer(self._layout)
         self._job: SnapshotJob | None = None
         self._lock = Lock()
@@ -248,29 +246,36 @@ class EntityState:
         `times` is the event time of each row, `newest` the greatest event time of the stream up to
         and with it; int64 microseconds, shape (n,).
         """
-        n = len(events)
+        found = self.take(Columns(events), times=times, newest=newest)
+        return [Evaluated(array_of(values), errors) for values, errors in found]
+
+    def take(self, columns: Columns, *, times: Integers, newest: Integers) -> list[Found]:
+        """As `update`, from columns that may not be in a batch yet; the results are written once.
+
+        What comes out may be read by kernels before it is made arrays of.
+        """
+        n = columns.rows
         if n <= _PASS:
-            return self._take(events, times, newest)
+            return self._take(columns, times, newest)
         parts = [
-            self._take(events.slice(i, _PASS), times[i : i + _PASS], newest[i : i + _PASS])
+            self._take(columns.within(i, _PASS), times[i : i + _PASS], newest[i : i + _PASS])
             for i in range(0, n, _PASS)
         ]
         return [_joined(results) for results in zip(*parts, strict=True)]
 
-    def _take(self, events: pa.RecordBatch, times: Integers, newest: Integers) -> list[Evaluated]:
-        n = len(events)
+    def _take(self, columns: Columns, times: Integers, newest: Integers) -> list[Found]:
+        n = columns.rows
         if n == 0:
             return self._writer.empty()
-        batch = self._reader.read(events, times, newest, self._run)
-        out, status = self._outputs(n)
+        batch = self._reader.read(columns, times, newest, self._run)
 
         def take(first: int, last: int) -> None:
             self._reader.load(batch, first, last)
-            self._advance(first, last, batch, out, status)
+            self._advance(first, last, batch)
 
         with self._lock:
             self._run(take, SHARDS, wide=n > ALONE)
-            results = self._writer.write(out, status, batch, self._directory, self._run)
+            results = self._writer.write(batch, self._directory, self._run)
             self._compact(n)
             return results
 
@@ -288,20 +293,14 @@ class EntityState:
 
         self._run(compact, len(sparse), wide=len(sparse) > 1)
 
-    def _outputs(self, n: int) -> tuple[Words, npt.NDArray[np.uint8]]:
-        size = len(self.plan.calls) * n
-        return self._scratch.words("out", size), self._scratch.bytes("status", size)
-
     def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
         """What each call would give for each key at `time`, without an event; changes nothing.
 
         `keys` has the key columns of the plan. A frame that ends at the current row has none.
         """
-        n = len(keys)
-        if n == 0:
-            return self._writer.empty()
-        batch = self._reader.names(keys)
-        out, status = self._outputs(n)
+        if not len(keys):
+            return [Evaluated(array_of(values), {}) for values, _ in self._writer.empty()]
+        batch = self._reader.names(Columns(keys))
         horizon = newest - int(self._layout.program[SPAN])
         with self._lock:
             while True:
@@ -311,13 +310,15 @@ class EntityState:
                     batch.ids,
                     time,
                     horizon,
-                    out,
-                    status,
-                    n,
+                    batch.out,
+                    batch.status,
+                    batch.n,
                 )
                 if stopped < 0:
-                    return self._writer.write(out, status, batch, self._directory, self._run)
+                    break
                 self._shards[stopped >> 2].grow(stopped & 3)
+            found = self._writer.write(batch, self._directory, self._run)
+        return [Evaluated(array_of(values), errors) for values, errors in found]
 
     def amend(self, events: pa.RecordBatch, *, times: Integers, changed: Collection[str]) -> int:
         """Let rows that are kept have other values in the columns `changed`; gives how many do.
@@ -328,7 +329,7 @@ class EntityState:
         n = len(events)
         if n == 0:
             return 0
-        batch = self._reader.read(events, times, times, self._run)
+        batch = self._reader.read(Columns(events), times, times, self._run)
         self._reader.load(batch, 0, SHARDS)
         bits, progress = words_of(self._layout, changed), np.zeros(2, dtype=np.int64)
         word = offset_word(self._layout)
@@ -408,13 +409,11 @@ class EntityState:
         program = self._layout.program
         batch = pa.record_batch([pa.array([0], pa.int64())], names=["mark"])
         named = np.empty(3, dtype=np.int64)
-        described = np.array(describe(batch.column(0), PLAIN)[0], dtype=np.int64)
+        described = np.array([PLAIN, *place_of(batch.column(0))], dtype=np.int64)
         name_keys(described, program, 1, 0, 1, named)
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
-    def _advance(
-        self, first: int, last: int, batch: Batch, out: Words, status: npt.NDArray[np.uint8]
-    ) -> None:
+    def _advance(self, first: int, last: int, batch: Batch) -> None:
         while True:
             stopped = advance(
                 self._directory,
@@ -428,8 +427,8 @@ class EntityState:
                 batch.order,
                 batch.texts,
                 batch.work,
-                out,
-                status,
+                batch.out,
+                batch.status,
                 batch.n,
             )
             if stopped < 0:
@@ -447,8 +446,8 @@ class EntityState:
             done.result()
 
 
-def _joined(parts: Sequence[Evaluated]) -> Evaluated:
+def _joined(parts: Sequence[Found]) -> Found:
     errors: dict[int, str] = {}
-    for i, part in enumerate(parts):
-        errors.update({row + i * _PASS: why for row, why in part.errors.items()})
-    return Evaluated(pa.concat_arrays([p.values for p in parts]), errors)
+    for i, (_, wrong) in enumerate(parts):
+        errors.update({row + i * _PASS: why for row, why in wrong.items()})
+    return pa.concat_arrays([array_of(values) for values, _ in parts]), errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, TypeAlias
@@ -12,32 +12,43 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidegate.errors import RequestError
+from tidegate.features.batch import Found
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
 from tidegate.features.entity import EntityState
 from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
+from tidegate.features.table import NO_ERRORS, Errors, Table, with_errors
 from tidegate.schema import ColumnType
-from tidegate.sql.expression import Evaluated, Expression, ExpressionSet
+from tidegate.sql.columns import Column, array_of, arrays_of
+from tidegate.sql.expression import Expression, ExpressionSet
 
 Integers: TypeAlias = "npt.NDArray[np.int64]"
-Errors: TypeAlias = "Mapping[int, str]"
-
-_NONE: Errors = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """The features of a batch, row by row.
 
-    `values` has the plan's schema. `errors` maps a feature to the rows that could not be computed,
-    each with why; the values there are null.
+    `columns` are the values in the order of `schema`, which is the plan's. `errors` maps a feature
+    to the rows that could not be computed, each with why; the values there are null.
     """
 
-    values: pa.RecordBatch
-    errors: Mapping[str, Errors]
+    __slots__ = ("_values", "columns", "errors", "schema")
+
+    def __init__(
+        self, columns: Sequence[Column], schema: pa.Schema, errors: Mapping[str, Errors]
+    ) -> None:
+        self.columns, self.schema, self.errors = columns, schema, errors
+        self._values: pa.RecordBatch | None = None
+
+    @property
+    def values(self) -> pa.RecordBatch:
+        """The values as a batch."""
+        if self._values is None:
+            arrays = arrays_of(self.columns)
+            self._values = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return self._values
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +86,8 @@ class FeatureState:
         `newest` is, for each, the newest event time of the stream up to and with it, in
         microseconds. The result does not depend on how the stream was cut into batches.
         """
-        table = _Table(events, self.plan.reads)
+        table = Table(events, self.plan.reads)
         times = _micros(events.column(self.plan.event_time))
-        newest = _writable(newest)
         for layer in self._layers:
             layer.update(table, times=times, newest=newest)
         return self._outputs.features(table)
@@ -91,7 +101,7 @@ class FeatureState:
         """
         if not self.plan.takes_labels or not events.num_rows:
             return 0
-        table = _Table(events, self.plan.reads)
+        table = Table(events, self.plan.reads)
         times = _micros(events.column(self.plan.event_time))
         return sum(x.amend(table, times=times, changed=self.plan.labelled) for x in self._layers)
 
@@ -104,7 +114,7 @@ class FeatureState:
 
         Raises: RequestError for unknown columns, wrong values, or where no entity has such keys.
         """
-        table = _Table(self._row(entity, time), self.plan.reads)
+        table = Table(self._row(entity, time), self.plan.reads)
         for layer in self._layers:
             layer.peek(table, time=time, newest=newest)
         chosen = [f for f in self.plan.features if f.entities and f.columns <= table.known]
@@ -186,63 +196,19 @@ class FeatureState:
         return pa.RecordBatch.from_pydict(values)
 
 
-@dataclass(slots=True)
-class _Table:
-    """The columns of a batch that are known so far, and the rows of each that have errors."""
-
-    events: pa.RecordBatch
-    reads: Mapping[str, frozenset[str]]
-    columns: dict[str, pa.Array[Any]] = field(default_factory=dict)
-    errors: dict[str, Errors] = field(default_factory=dict)
-
-    @property
-    def known(self) -> frozenset[str]:
-        return frozenset(self.events.schema.names) | self.columns.keys()
-
-    def column(self, name: str) -> pa.Array[Any]:
-        found = self.columns.get(name)
-        return self.events.column(name) if found is None else found
-
-    def batch(self, names: Sequence[str]) -> pa.RecordBatch:
-        """The columns of those names, among others."""
-        if not any(name in self.columns for name in names):
-            return self.events
-        return pa.RecordBatch.from_arrays([self.column(n) for n in names], names=list(names))
-
-    def put(self, name: str, found: Evaluated) -> None:
-        """Take in a column; where what it is computed from has an error, so has it."""
-        inherited = self.inherited(self.reads[name])
-        if not inherited and not found.errors:
-            self.columns[name] = found.values
-            return
-        values, self.errors[name] = _with_errors(found, inherited)
-        self.columns[name] = values
-
-    def inherited(self, columns: frozenset[str]) -> dict[int, str]:
-        """The errors in any of the columns."""
-        if not self.errors:
-            return {}
-        told = [self.errors[c] for c in sorted(columns) if c in self.errors]
-        return {row: why for errors in reversed(told) for row, why in errors.items()}
-
-
 class _Set:
     """Expressions that are evaluated together, each into a column of its name."""
 
     def __init__(self, named: Sequence[tuple[str, Expression]]) -> None:
         self._named = named
         self._set = ExpressionSet([e for _, e in named])
-        read = frozenset().union(*(e.columns for _, e in named))
-        self._columns = sorted(read)
 
-    def evaluate(self, table: _Table) -> list[tuple[str, Evaluated]]:
+    def evaluate(self, table: Table) -> Iterator[tuple[str, Column, Errors]]:
         """The values by name; all columns that the expressions read are known."""
-        if not self._named:
-            return []
-        # Without a column a batch has no rows, even where only literals are evaluated.
-        names = self._columns or table.events.schema.names[:1]
-        found = self._set.evaluate(table.batch(names))
-        return [(name, e) for (name, _), e in zip(self._named, found, strict=True)]
+        if self._named:
+            found = self._set.columns(table.columns)
+            for (name, _), (values, errors) in zip(self._named, found, strict=True):
+                yield name, values, errors
 
     def within(self, known: frozenset[str]) -> _Set:
         """Those that can be evaluated from the columns."""
@@ -251,7 +217,7 @@ class _Set:
 
 _TOGETHER = 4096  # events that are worth waking other threads for
 _SIDE_BY_SIDE = 4
-_Found = list[Evaluated]
+_Results: TypeAlias = "list[Found]"
 
 
 class _Layer:
@@ -262,30 +228,30 @@ class _Layer:
         self._set = _Set([(h.name, h.expression) for h in layer.hidden if h.expression])
         self._numbers = [h for h in layer.hidden if h.expression is None]
         self.states = [(e, EntityState(e.plan, key=key, threads=threads)) for e in layer.entities]
-        self._needs = [_needs(e.plan) for e in layer.entities]
         self._declared: _Set | None = None  # what is evaluated where a label comes
 
-    def update(self, table: _Table, *, times: Integers, newest: Integers) -> None:
+    def update(self, table: Table, *, times: Integers, newest: Integers) -> None:
         """The columns and windows of this layer, into the table."""
         self._prepare(table, self._set)
-        updates = [
-            partial(state.update, table.batch(needs), times=times, newest=newest)
-            for (_, state), needs in zip(self.states, self._needs, strict=True)
-        ]
-        together = self._threads > 1 and len(times) >= _TOGETHER
-        results = _side_by_side(updates) if together else [update() for update in updates]
+        take = [partial(s.take, table.columns, times=times, newest=newest) for _, s in self.states]
+        if self._threads > 1 and len(times) >= _TOGETHER:
+            self._describe(table)
+            results = _side_by_side(take)
+        else:
+            results = [each() for each in take]
         for (entity, _), found in zip(self.states, results, strict=True):
             self._take(table, entity, found)
 
-    def peek(self, table: _Table, *, time: int, newest: int) -> None:
+    def peek(self, table: Table, *, time: int, newest: int) -> None:
         """What of the layer can be known from the columns of the table."""
         self._prepare(table, self._set.within(table.known))
         for entity, state in self.states:
             if frozenset(entity.plan.keys) <= table.known:
                 keys = table.batch(entity.plan.keys)
-                self._take(table, entity, state.peek(keys, time=time, newest=newest))
+                found = state.peek(keys, time=time, newest=newest)
+                self._take(table, entity, [(e.values, e.errors) for e in found])
 
-    def amend(self, table: _Table, *, times: Integers, changed: frozenset[str]) -> int:
+    def amend(self, table: Table, *, times: Integers, changed: frozenset[str]) -> int:
         """Correct rows of this layer's entities, as far as declared columns say what they are."""
         states = [(e.plan, s) for e, s in self.states if LOG_OFFSET in e.plan.values]
         if not states:
@@ -295,18 +261,24 @@ class _Layer:
         self._prepare(table, self._declared)
         return sum(s.amend(_whole(table, p), times=times, changed=changed) for p, s in states)
 
-    def _prepare(self, table: _Table, expressions: _Set) -> None:
-        for name, found in expressions.evaluate(table):
-            table.put(name, found)
+    def _describe(self, table: Table) -> None:
+        """Look at all columns, which several threads then read."""
+        for entity, _ in self.states:
+            for name in _needs(entity.plan):
+                table.columns.place(name)
+
+    def _prepare(self, table: Table, expressions: _Set) -> None:
+        for name, values, errors in expressions.evaluate(table):
+            table.put(name, values, errors)
         for hidden in self._numbers:
             if hidden.columns <= table.known:
                 [column] = hidden.columns
-                table.put(hidden.name, Evaluated(pc.cast(table.column(column), pa.int64()), _NONE))
+                table.put(hidden.name, table.column(column).cast(pa.int64()), NO_ERRORS)
 
     @staticmethod
-    def _take(table: _Table, entity: Entity, found: Sequence[Evaluated]) -> None:
-        for name, evaluated in zip(entity.outputs, found, strict=True):
-            table.put(name, evaluated)
+    def _take(table: Table, entity: Entity, found: Sequence[Found]) -> None:
+        for name, (values, errors) in zip(entity.outputs, found, strict=True):
+            table.put(name, values, errors)
 
 
 @lru_cache
@@ -315,7 +287,7 @@ def _others() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="entities")
 
 
-def _side_by_side(updates: Sequence[Callable[[], _Found]]) -> list[_Found]:
+def _side_by_side(updates: Sequence[Callable[[], _Results]]) -> list[_Results]:
     """What the updates give, one of them made by the caller's own thread."""
     waiting = [_others().submit(update) for update in updates[1:]]
     try:
@@ -324,7 +296,7 @@ def _side_by_side(updates: Sequence[Callable[[], _Found]]) -> list[_Found]:
         wait(waiting)
 
 
-def _whole(table: _Table, plan: EntityPlan) -> pa.RecordBatch:
+def _whole(table: Table, plan: EntityPlan) -> pa.RecordBatch:
     """All columns that an entity takes; those that are not known, and do not change, are null."""
     types = dict(zip(plan.values, plan.value_types, strict=True))
     columns = {
@@ -351,45 +323,30 @@ class _Outputs:
         self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
         self._set = _Set([(f.name, f.expression) for f in features if f.expression])
 
-    def features(self, table: _Table) -> Features:
+    def features(self, table: Table) -> Features:
         """The features' values and errors."""
-        evaluated = dict(self._set.evaluate(table))
-        values: list[pa.Array[Any]] = []
+        evaluated = {name: (v, e) for name, v, e in self._set.evaluate(table)}
+        values: list[Column] = []
         errors: dict[str, Errors] = {}
         for feature in self._features:
-            array, failed = self._feature(feature, table, evaluated)
-            values.append(array)
+            if feature.column is not None:
+                column, wrong = table.columns.column(feature.column), table.errors
+                failed = wrong.get(feature.column, NO_ERRORS) if wrong else NO_ERRORS
+            else:
+                column, failed = evaluated[feature.name]
+                inherited = table.inherited(feature.columns) if table.errors else NO_ERRORS
+                if inherited:
+                    column, failed = with_errors(array_of(column), {**failed, **inherited})
+            values.append(column)
             if failed:
                 errors[feature.name] = failed
-        return Features(pa.RecordBatch.from_arrays(values, schema=self._schema), errors)
-
-    def _feature(
-        self, feature: Feature, table: _Table, evaluated: Mapping[str, Evaluated]
-    ) -> tuple[pa.Array[Any], Errors]:
-        if feature.column is not None:
-            return table.column(feature.column), table.errors.get(feature.column, _NONE)
-        found = evaluated[feature.name]
-        inherited = table.inherited(feature.columns)
-        return _with_errors(found, inherited) if inherited else (found.values, found.errors)
-
-
-def _with_errors(found: Evaluated, inherited: Errors) -> tuple[pa.Array[Any], Errors]:
-    """The values, null in rows of which what they are computed from has an error."""
-    errors = {**found.errors, **inherited}
-    rows = np.fromiter(errors, dtype=np.int64, count=len(errors))
-    mask = np.zeros(len(found.values), dtype=np.bool_)
-    mask[rows] = True
-    places = pa.array(np.arange(len(mask)), pa.int64(), mask=mask)
-    return found.values.take(places), dict(sorted(errors.items()))
+        return Features(values, self._schema, errors)
 
 
 def _micros(times: pa.Array[Any]) -> Integers:
-    return _writable(times.view(pa.int64()).to_numpy())
-
-
-def _writable(numbers: Integers) -> Integers:
-    """The numbers as the kernels take them: what lies in a column of Arrow is read-only."""
-    return np.require(numbers, np.int64, ["C", "W"])
+    # A copy, since kernels take what they may write to.
+    micros: Integers = times.view(pa.int64()).to_numpy().copy()
+    return micros
 
 
 def _one(name: str, value: object, type_: ColumnType) -> pa.Array[Any]:
