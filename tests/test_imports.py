@@ -16,6 +16,7 @@ ORDER = [
     ["sql.source"],
     ["project"],
     ["events"],
+    ["labels"],
     ["eventlog"],
     ["sql"],
     ["lists"],

@@ -158,7 +158,8 @@ def _rows(record: ControlRecord) -> list[tuple[str, dict[str, Any]]]:
                 _audited(f"list.{record.change}", record.name, record.author, told),
             ]
         case LabelRecord():
-            return [("labels", msgspec.structs.asdict(record))]
+            event = None if record.event is None else _json(record.event)
+            return [("labels", msgspec.structs.asdict(record) | {"event": event})]
         case AnswerRecord():
             return [("answers", msgspec.structs.asdict(record))]
         case AuditRecord():

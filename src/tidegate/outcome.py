@@ -96,6 +96,8 @@ LABELS = _schema(
     pa.field("known_at", _TIME, nullable=False),
     pa.field("author", pa.string(), nullable=False),
     pa.field("event_offset", pa.int64()),
+    # The declared columns of the event as JSON, from which its features are corrected.
+    pa.field("event", pa.string()),
     pa.field("log_offset", pa.int64(), nullable=False),
 )
 

@@ -141,6 +141,7 @@ def _compile_features(project: Project, problems: list[Problem]) -> FeaturePlan 
             project.stream.schema,
             lateness=wanted.lateness_us,
             look_back=wanted.look_back_us,
+            label=project.labels.column,
         )
     except ProjectError as error:
         problems += error.problems

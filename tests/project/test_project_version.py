@@ -158,3 +158,11 @@ def test_tokens_leave_out_nothing_but_blanks_and_comments(sql: str) -> None:
         before, found, rest = rest.partition(token)
         assert found
         assert not before.strip() or before.lstrip().startswith(("--", "/*"))
+
+
+def test_what_labels_change_is_part_of_the_version() -> None:
+    """So that features are rebuilt when the column is named, and no older version changes."""
+    assert version_of(f"{SETTINGS}[labels]\n") == version_of()
+    column = version_of(f'{SETTINGS}[labels]\ncolumn = "n"\n')
+    fewer = version_of(f"{SETTINGS}[labels]\nwaiting_max = 5\n")
+    assert len({version_of(), column, fewer}) == 3

@@ -23,12 +23,14 @@ from tidegate.project.checks import (
 )
 from tidegate.project.document import Document
 from tidegate.project.files import RULES_FILE, SETTINGS_FILE, gather
+from tidegate.project.labels import check_labels
 from tidegate.project.reader import Reader
 from tidegate.project.setting import Setting, settings_of
 from tidegate.project.settings import (
     Access,
     Data,
     Features,
+    Labels,
     Log,
     Query,
     Rule,
@@ -57,6 +59,7 @@ class Project:
     files: Mapping[str, str]
     stream: Stream
     features: Features | None
+    labels: Labels
     rules: tuple[Rule, ...]
     windows: tuple[Window, ...]
     lists: tuple[ValueList, ...]
@@ -121,6 +124,7 @@ def _content(project: Project) -> list[object]:
         [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
         # Not even an empty list where there are none: versions older than features keep theirs.
         *_features(project.features),
+        *_labels(project.labels),
         *([["lists", {each.name: str(each.type) for each in project.lists}]] * bool(project.lists)),
     ]
 
@@ -136,6 +140,11 @@ def _features(features: Features | None) -> list[object]:
     if features is None:
         return []
     return [["features", tokens(features.sql.text), features.lateness_us, features.look_back_us]]
+
+
+def _labels(labels: Labels) -> list[object]:
+    chosen = [[s.key, getattr(labels, s.field)] for s in settings_of(Labels)]
+    return [["labels", chosen]] if labels != Labels() else []
 
 
 def _is_chosen(each: Setting, stream: Stream) -> bool:
@@ -165,8 +174,8 @@ def _read(files: Mapping[str, str], *, root: Path, unreadable: Sequence[Problem]
 
 
 _TOP = (
-    *("stream", "features", "windows", "lists", "sinks", "service", "access", "query", "score"),
-    *("warehouse", "log", "data"),
+    *("stream", "features", "labels", "windows", "lists", "sinks", "service", "access"),
+    *("query", "score", "warehouse", "log", "data"),
 )
 
 
@@ -184,6 +193,7 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     pieces["lists"] = tuple(each for each in lists if each is not None)
     pieces["sinks"] = _sinks(reader, stream)
     for name, table in (
+        ("labels", Labels),
         ("service", Service),
         ("access", Access),
         ("query", Query),
@@ -194,6 +204,8 @@ def _read_settings(reader: Reader) -> dict[str, Any]:
     ):
         pieces[name] = reader.table(table, (name,))
     check_tls(reader)
+    if stream is not None and pieces["labels"] is not None:
+        check_labels(reader, pieces["labels"], stream)
     return pieces
 
 

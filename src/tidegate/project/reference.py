@@ -13,6 +13,7 @@ from tidegate.project.settings import (
     Access,
     Data,
     Features,
+    Labels,
     Log,
     Query,
     Rule,
@@ -29,6 +30,7 @@ from tidegate.project.sinks import TYPES, Sink
 TABLES: dict[str, tuple[type, ...]] = {
     "[stream]": (Stream,),
     "[features]": (Features,),
+    "[labels]": (Labels,),
     "[[windows]]": (Window,),
     "[lists.NAME]": (ValueList,),
     "[sinks.NAME]": (Sink,),

@@ -92,6 +92,27 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Labels: what events truly were, told later by their ids."""
+
+    column: str | None = optional(
+        Text(),
+        "The column of the stream that labels fill, so that features read them: bigint or double "
+        "(1 for fraud, 0 for legitimate), boolean, or text.",
+    )
+    waiting_max: int = setting(
+        Integer(0, 10_000_000),
+        100_000,
+        "Labels that may wait for events that have not come yet; beyond that the oldest go.",
+    )
+    waiting_time_us: int = setting(
+        Duration(low="1 second", high="3650 days"),
+        "30 days",
+        "How long a label waits for its event, told by the arrival of other labels.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A window query: its rows land in a table of its name."""
 

@@ -1,0 +1,1 @@
+"""Labels: what events truly were, told later, by event id."""

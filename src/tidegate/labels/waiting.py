@@ -1,0 +1,122 @@
+"""Labels whose event has not come yet: kept by event id, in bounded number and for bounded time.
+
+What waits follows from the labels and events in the order of the log, and from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidegate.controls import Truth
+from tidegate.labels.truth import values_of
+from tidegate.schema import Schema
+
+
+class _Held(msgspec.Struct, frozen=True, array_like=True):
+    label: Truth
+    at: int
+
+
+class _State(msgspec.Struct, frozen=True, array_like=True):
+    held: dict[str, _Held]
+    let_go: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many labels may wait, and for how long, in microseconds by time of arrival.
+
+    Time passes as labels arrive: one is let go by the first that comes so much later.
+    """
+
+    labels: int = 100_000
+    age: int = 30 * 86_400_000_000
+
+
+class Waiting:
+    """The labels that wait, in the order in which they came; `let_go` counts those given up."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.let_go = 0
+        self._held: dict[str, _Held] = {}
+        self._ids: pa.Array[Any] | None = None  # those held, made when asked for
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, event_id: str, label: Truth, *, at: int) -> None:
+        """Let a label wait, in the place of an earlier one of its event; the oldest may go."""
+        self._held.pop(event_id, None)
+        self._held[event_id] = _Held(label, at)
+        self._ids = None
+        while self._held:
+            oldest = next(iter(self._held))
+            is_young = self._held[oldest].at >= at - self.bounds.age
+            if is_young and len(self._held) <= self.bounds.labels:
+                return
+            del self._held[oldest]
+            self.let_go += 1
+
+    def fill(self, events: pa.RecordBatch, schema: Schema, column: str | None) -> pa.RecordBatch:
+        """The events with the labels that waited for them in a column; these wait no longer.
+
+        Without a column the events stay as they are.
+        """
+        if not self._held or not events.num_rows:
+            return events
+        ids = events.column(schema.id)
+        text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
+        if self._ids is None:
+            self._ids = pa.array(list(self._held), pa.string())
+        due = pc.is_in(text, value_set=self._ids).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(due)
+        if not len(rows):
+            return events
+        # An id may be accepted twice in a batch, where the horizon ended in between: the first has
+        # the label, as if the batch had been cut there.
+        labels: dict[int, Truth] = {}
+        for row, event_id in zip(rows.tolist(), _texts(text, rows), strict=True):
+            if event_id in self._held:
+                labels[row] = self._held.pop(event_id).label
+        self._ids = None
+        if column is None:
+            return events
+        values = values_of([*labels.values()], schema.by_name[column].type)
+        return _with(events, column, [*labels], values)
+
+    def snapshot(self) -> bytes:
+        """All that waits, for `restore`; empty where nothing waits and nothing was let go."""
+        if not self._held and not self.let_go:
+            return b""
+        return msgspec.msgpack.encode(_State(self._held, self.let_go))
+
+    def restore(self, data: bytes) -> None:
+        """Take over what `snapshot` gave."""
+        if data:
+            state = msgspec.msgpack.decode(data, type=_State)
+            self._held, self.let_go, self._ids = dict(state.held), state.let_go, None
+
+
+def _texts(ids: pa.Array[Any], rows: npt.NDArray[np.int64]) -> list[str]:
+    chosen: list[Any] = ids.take(rows).to_pylist()
+    return chosen
+
+
+def _with(
+    events: pa.RecordBatch, column: str, rows: Sequence[int], values: pa.Array[Any]
+) -> pa.RecordBatch:
+    """The events with other values in some rows of a column."""
+    place = events.schema.get_field_index(column)
+    mask = np.zeros(events.num_rows, dtype=np.bool_)
+    mask[rows] = True
+    filled = pc.replace_with_mask(events.column(place), pa.array(mask), values)
+    return events.set_column(place, events.schema.field(place), filled)
