@@ -45,7 +45,7 @@ def _count(totals: Counter[str], rows: pa.RecordBatch, column: str) -> None:
 
 
 def _count_hits(totals: Counter[tuple[str, str]], decisions: pa.RecordBatch) -> None:
-    hits = cast("pa.StructArray", cast("pa.ListArray[Any]", decisions["rules"]).flatten())
+    hits = cast("Any", decisions["rules"]).flatten()
     if len(hits):
         # Names have no line ends, so that one column can stand for both.
         both = pc.binary_join_element_wise(hits.field("name"), hits.field("mode"), "\n")

@@ -20,10 +20,10 @@ from tidegate.service.query.description import QueryRows
 
 from .process import ServerProcess, end, event, is_error, launch
 
-TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 1.0
 SETTINGS = """
 [query]
-timeout = "2 seconds"
+timeout = "1 second"
 memory_bytes_max = "128 MiB"
 rows_max = 1000
 result_bytes_max = "1 MiB"
@@ -83,7 +83,7 @@ def test_the_answer_has_columns_rows_and_whether_there_are_more(client: httpx.Cl
 
 
 def test_a_whole_answer_is_not_said_to_be_cut_off(client: httpx.Client) -> None:
-    assert ask(client, "SELECT id FROM events", limit=4).json()["truncated"] is False
+    assert ask(client, "SELECT id FROM events WHERE id < 'f'", limit=4).json()["truncated"] is False
     assert ask(client, "SELECT id FROM events WHERE false").json()["rows"] == []
     assert ask(client, "SELECT id FROM events", limit=0).json()["truncated"] is True
 
@@ -139,7 +139,9 @@ def test_another_dialect_is_read_as_what_it_is(client: httpx.Client) -> None:
     sql = "SELECT id FROM `project.ops.events` WHERE id IN UNNEST(@ids) ORDER BY id LIMIT 1"
     assert rows(client, sql, dialect="bigquery", parameters={"ids": ["e3", "e2"]}) == [["e2"]]
     assert rows(
-        client, "SELECT TOP 1 [id] FROM [dbo].[events] ORDER BY [id] DESC", dialect="tsql"
+        client,
+        "SELECT TOP 1 [id] FROM [dbo].[events] WHERE [id] < 'f' ORDER BY [id] DESC",
+        dialect="tsql",
     ) == [["e3"]]
 
 
@@ -344,14 +346,14 @@ def test_a_query_that_wants_too_much_is_ended(client: httpx.Client, sql: str) ->
     began = time.monotonic()
     error = ask(client, sql).json()["error"]
     assert error["code"] in ("out_of_memory", "query_timeout", "result_too_large")
-    assert time.monotonic() - began < TIMEOUT_SECONDS + 2
+    assert time.monotonic() - began < TIMEOUT_SECONDS + 3
 
 
 @pytest.mark.parametrize("sql", ENDLESS)
 def test_a_query_that_does_not_end_is_ended(client: httpx.Client, sql: str) -> None:
     began = time.monotonic()
     assert is_error(ask(client, sql), 400, "query_timeout")
-    assert time.monotonic() - began < TIMEOUT_SECONDS + 2
+    assert time.monotonic() - began < TIMEOUT_SECONDS + 3
 
 
 def test_many_rows_are_cut_off_and_one_row_that_is_too_large_is_refused(
@@ -377,7 +379,7 @@ def test_queries_that_run_hold_up_neither_events_nor_memory(
         slowest = 0.0
         for _ in range(50):
             began = time.monotonic()
-            key = "a" + uuid4().hex
+            key = "f" + uuid4().hex
             assert other.post("/v1/events", content=event(key)).status_code == 202
             slowest = max(slowest, time.monotonic() - began)
         for connection in busy:

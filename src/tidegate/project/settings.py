@@ -194,6 +194,11 @@ class Service:
         "30 seconds",
         "How long a request may take before it is given up.",
     )
+    slow_request_us: int = setting(
+        Duration(low="1 ms", high="1 hour"),
+        "1 second",
+        "Requests that take longer have a line in the log, as have those that fail.",
+    )
     drain_timeout_us: int = setting(
         Duration(low="0 seconds", high="1 hour"),
         "30 seconds",

@@ -36,6 +36,8 @@ class Edge:
         request_id = self._ids.of(scope["headers"])
         # A server that calls without `state` is within the ASGI specification.
         scope.setdefault("state", {})["request_id"] = request_id
+        # Each request is a task of its own, and so are the variables that its log lines carry.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         stamp = (b"x-request-id", request_id.encode("ascii"))
         status = 0
 
@@ -52,7 +54,8 @@ class Edge:
             log_failure(error, route=_route(scope), request_id=request_id)
             if not status:
                 await refuse(scope, stamped, internal_error())
-        self._tally.count(scope["method"], _route(scope), status, perf_counter() - began)
+        spent = perf_counter() - began
+        self._tally.count(scope["method"], _route(scope), status, spent, request_id)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in that may come in; who it is from is in the scope's state."""

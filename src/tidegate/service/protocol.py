@@ -181,7 +181,9 @@ class Connection(HttpToolsProtocol):
         seconds = perf_counter() - exchange.began
         is_gone = exchange.disconnected or self.transport.is_closing()
         told = 0 if is_gone else status
-        self._limits.tally.count("POST", exchange.path.decode("ascii"), told, seconds)
+        self._limits.tally.count(
+            "POST", exchange.path.decode("ascii"), told, seconds, exchange.request_id
+        )
         if is_gone:
             return
         self.transport.write(STATUS_LINE[status] + self._defaults() + rest)
@@ -250,7 +252,7 @@ class Connection(HttpToolsProtocol):
         if refusal is not None:
             request_id = self._limits.ids.make()
             self.transport.write(_written(refusal, request_id))
-            self._limits.tally.count("none", "connection", refusal.status, 0.0)
+            self._limits.tally.count("none", "connection", refusal.status, 0.0, request_id)
         self.transport.close()
 
 

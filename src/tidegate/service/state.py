@@ -15,6 +15,7 @@ from tidegate.service.access.admission import Access
 from tidegate.service.budget import Budget
 from tidegate.service.errors import Refusal
 from tidegate.service.exchange import Route
+from tidegate.service.journal import Journal
 from tidegate.service.metrics.tally import Tally
 from tidegate.service.query.pool import QueryPool
 from tidegate.service.score.desk import Desk
@@ -32,7 +33,7 @@ class State:
     budget: Budget
     access: Access
     queries: QueryPool
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     closing: bool = False
     newest_offset: int = 0
     # The hot routes by path, each of which answers small requests without the application.
@@ -51,7 +52,9 @@ class State:
         project = pipeline.project
         access = Access.of(project, clock=pipeline.clock)
         budget = Budget(project.service.queue_bytes_max)
-        return cls(pipeline, budget, access, QueryPool(pipeline.folder.tables, project.query))
+        queries = QueryPool(pipeline.folder.tables, project.query)
+        journal = Journal(slow_seconds=project.service.slow_request_us / 1e6)
+        return cls(pipeline, budget, access, queries, Tally(journal))
 
     @property
     def settings(self) -> Service:

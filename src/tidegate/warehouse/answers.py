@@ -134,24 +134,19 @@ def _cell(value: object) -> object:
 def _arrow(result: QueryResult, bounds: _Bounds) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, result.schema) as writer:
-        for batch in _batches(result, bounds):
-            for part in _slices(batch, bounds):
-                if not bounds.takes(part.nbytes, rows=part.num_rows):
-                    return _ended(writer, sink)
-                writer.write_batch(part)
-        return _ended(writer, sink)
-
-
-def _slices(batch: pa.RecordBatch, bounds: _Bounds) -> Iterator[pa.RecordBatch]:
-    """The batch in parts; row by row where they are large beside what an answer may take."""
-    rows = _SLICE_ROWS if batch.nbytes * 8 < bounds.bytes_max else 1
-    for first in range(0, batch.num_rows, rows):
-        yield batch.slice(first, rows)
-
-
-def _ended(writer: pa.ipc.RecordBatchStreamWriter, sink: pa.BufferOutputStream) -> bytes:
-    writer.close()
+        for part in _parts(result, bounds):
+            if not bounds.takes(part.nbytes, rows=part.num_rows):
+                break
+            writer.write_batch(part)
     return sink.getvalue().to_pybytes()
+
+
+def _parts(result: QueryResult, bounds: _Bounds) -> Iterator[pa.RecordBatch]:
+    """The rows in small batches; one by one where they are large beside what may be taken."""
+    for batch in _batches(result, bounds):
+        rows = _SLICE_ROWS if batch.nbytes * 8 < bounds.bytes_max else 1
+        for first in range(0, batch.num_rows, rows):
+            yield batch.slice(first, rows)
 
 
 _ENCODERS = {"json": _json, "csv": _csv, "arrow": _arrow}

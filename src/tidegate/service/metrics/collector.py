@@ -16,6 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from tidegate.service.metrics.operation import operation
 from tidegate.service.state import State
 
 _STATM = Path("/proc/self/statm")
@@ -35,6 +36,7 @@ class ServiceCollector(Collector):
         yield from self._features()
         yield from self._sinks()
         yield from self._requests()
+        yield from operation(self._state)
 
     def _counts(self) -> Iterator[Metric]:
         """What the engine has made of the log since the process began."""
@@ -45,6 +47,7 @@ class ServiceCollector(Collector):
         yield _total("tidegate_events", "Events taken", counters.events)
         yield _by("tidegate_decisions", "Decisions by action", "action", counters.decisions)
         yield _by("tidegate_dead_letters", "Dead letters by reason", "reason", counters.dead)
+        yield _hits(counters.rules)
         yield _by("tidegate_duplicates", "Duplicates by source", "source", counters.duplicates)
         yield _total("tidegate_late_rows", "Rows too late for their window", counters.late)
         rows = counters.window_rows
@@ -61,6 +64,10 @@ class ServiceCollector(Collector):
         yield _gauge("tidegate_backlog_records", "Records not yet decided", end - engine)
         queued = pipeline.door.queued_records
         yield _gauge("tidegate_door_queued_records", "Records that wait for the log", queued)
+        waiting = pipeline.door.queued_bytes
+        yield _gauge("tidegate_door_queued_bytes", "Bytes that wait for the log", waiting)
+        held = pipeline.tail.bytes_held
+        yield _gauge("tidegate_tail_bytes", "Bytes in the log that wait to be decided", held)
 
     def _held(self) -> Iterator[Metric]:
         pipeline, budget = self._state.pipeline, self._state.budget
@@ -155,6 +162,15 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
     # A copy in one step: the engine goes on counting meanwhile.
     for key, value in dict(values).items():
         family.add_metric([key], float(value))
+    return family
+
+
+def _hits(rules: Mapping[tuple[str, str], int]) -> Metric:
+    family = CounterMetricFamily(
+        "tidegate_rule_hits", "Events that a rule hit, by rule and mode", labels=["rule", "mode"]
+    )
+    for (rule, mode), count in dict(rules).items():
+        family.add_metric([rule, mode], count)
     return family
 
 

@@ -58,7 +58,8 @@ class QueryPool:
     async def run(self, question: Question, deliver: Deliver) -> None:
         """Run the query and hand on what it gives; the next one may begin when that is done.
 
-        Waiting and running together take the project's time at most; cancelling ends the query.
+        Waiting and running together take the project's time at most, the start of a process apart;
+        cancelling ends the query.
         Raises: Refusal (400) for what is wrong with it, OverloadedError.
         """
         deadline = asyncio.get_running_loop().time() + self._settings.timeout_us / 1e6
@@ -97,10 +98,13 @@ class QueryPool:
         return self._slots
 
     async def _timed(self, question: Question, deadline: float) -> tuple[Told, bytes]:
+        loop = asyncio.get_running_loop()
+        left = deadline - loop.time()
+        worker = await self._free()
         began, outcome = perf_counter(), "cancelled"
         try:
-            async with asyncio.timeout_at(deadline):
-                told, body = await self._ask(question)
+            async with asyncio.timeout_at(loop.time() + left):
+                told, body = await self._ask(worker, question)
             outcome = told.code or "ok"
         except TimeoutError as error:
             outcome = "query_timeout"
@@ -110,8 +114,7 @@ class QueryPool:
             self.latency.add(perf_counter() - began)
         return told, body
 
-    async def _ask(self, question: Question) -> tuple[Told, bytes]:
-        worker = await self._free()
+    async def _ask(self, worker: _Worker, question: Question) -> tuple[Told, bytes]:
         try:
             told, body = await worker.ask(question)
         except BaseException as error:
