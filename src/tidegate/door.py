@@ -32,6 +32,7 @@ _log = structlog.get_logger()
 
 _MOMENT_SECONDS = 0.1
 _ROOM_SECONDS = 1.0
+_PLACED_SECONDS = 1.0
 _AHEAD_MAX = 4  # groups decoded and waiting for the commit before theirs to end
 _AHEAD_BYTES_MIN = 64 << 10  # smaller ones are not worth another thread
 
@@ -160,6 +161,7 @@ class Door:
         self._changed = threading.Condition(lock)  # what the first thread waits for
         self._more = threading.Condition(lock)  # what the second one waits for
         self._closing = False
+        self._placing = threading.Lock()  # while what is committed is not handed on yet
         self.next_offset = log.next_offset  # after what this process appended last
         self._committed_at = -_MOMENT_SECONDS
         self._ahead: deque[_Taken | None] = deque()  # decoded, not yet committed; None ends it
@@ -255,18 +257,27 @@ class Door:
         entries = [
             w.prepared or Append(w.entry.records, w.entry.source, w.entry.ingest_time) for w in work
         ]
-        with timed(self._stages.commit):
-            offsets = self._log.append_many(entries)
-        if placed is not None:
-            placed(offsets)
-        entries_placed = [
-            replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
-            for w, offset in zip(work, offsets, strict=True)
-        ]
-        self.next_offset = entries_placed[-1].entry.next_offset
-        self._committed_at = time.monotonic()
-        self._tail.push(entries_placed)
+        with self._placing:
+            with timed(self._stages.commit):
+                offsets = self._log.append_many(entries)
+            if placed is not None:
+                placed(offsets)
+            entries_placed = [
+                replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
+                for w, offset in zip(work, offsets, strict=True)
+            ]
+            self.next_offset = entries_placed[-1].entry.next_offset
+            self._committed_at = time.monotonic()
+            self._tail.push(entries_placed)
         return offsets
+
+    def wait_until_placed(self) -> None:
+        """Wait for a commit under way to hand its entries on, which the log shows a little sooner.
+
+        A commit that takes long is not waited for: the log has what is to be read.
+        """
+        if self._placing.acquire(timeout=_PLACED_SECONDS):
+            self._placing.release()
 
     @property
     def is_active(self) -> bool:

@@ -431,6 +431,7 @@ class Pipeline:
         work = self.tail.take(offset, records_max=CHUNK_RECORDS)
         if work or not self.log.follow(offset, timeout_seconds=0.1):
             return work
+        self.door.wait_until_placed()
         return self.tail.take(offset, records_max=CHUNK_RECORDS) or [
             Work(entry) for entry in self.log.read(offset, bytes_max=8 << 20)
         ]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.door import Receipt
-from tidegate.errors import TidegateError
+from tidegate.errors import TidegateError, TransientError
 from tidegate.events.decode import DeadRecord
 from tidegate.outcome import Outcome
 
@@ -130,8 +130,11 @@ class _Found:
         receipt, verdicts = awaited.receipt, self._verdicts
         if receipt is None:
             return []
-        first = receipt.first_offset
-        return [verdicts[offset] for offset in range(first, first + receipt.count)]
+        offsets = range(receipt.first_offset, receipt.first_offset + receipt.count)
+        if not all(offset in verdicts for offset in offsets):
+            # The engine read them from the log before the door had said who waits for them.
+            return TransientError("the decision is made and cannot be told: send the event again")
+        return [verdicts[offset] for offset in offsets]
 
 
 def _decided(outcome: Outcome, wanted: npt.NDArray[np.int64]) -> Iterator[Decided]:
