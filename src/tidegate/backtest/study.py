@@ -73,7 +73,7 @@ class Study:
     ) -> None:
         self.question = question
         self.current, self.candidate = current, candidate
-        self.sides = Sides(current, candidate)
+        self.sides = Sides(current, candidate, tables)
         schema = current.schema
         self.amounts = Amounts(question.amount, schema)
         self.listing = Listing(schema, self.amounts.name)
