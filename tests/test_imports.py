@@ -9,7 +9,7 @@ ROOT = Path(tidegate.__file__).parent
 
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
-    ["errors", "clock", "schema", "records", "ids", "memory", "stages"],
+    ["errors", "clock", "schema", "records", "ids", "memory", "pseudonyms", "stages"],
     ["outcome", "sinks.contract"],
     ["controls"],
     ["proposals"],
@@ -30,7 +30,8 @@ ORDER = [
     ["warehouse"],
     ["snapshots", "datafolder", "lookup", "counters"],
     ["access"],
-    ["door", "writer", "keeper", "deliveries", "recovery"],
+    ["door", "writer", "keeper", "deliveries", "recovery", "logged"],
+    ["succession"],
     ["verdicts"],
     ["reconcile"],
     ["pipeline"],

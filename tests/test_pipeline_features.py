@@ -22,12 +22,13 @@ from payments import (
     write,
 )
 from shops import copy_while_running, snapshot, until
-from tidegate import pipeline as wiring
+from tidegate import succession
 from tidegate.ingest import taking
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project, load
 from tidegate.records import Records
 from tidegate.snapshots import Snapshots
+from tidegate.succession import Abandoned
 
 STREAM = payments(3_000)
 
@@ -142,14 +143,14 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     free, read = threading.Event(), Pipeline._history
 
     def waiting(self: Pipeline, stopped: threading.Event, *rest: object) -> Iterator[object]:
-        while stopped is self._closing and not free.wait(0.01):
+        while stopped is not self._stopping and not free.wait(0.01):
             if stopped.is_set():
-                raise wiring._Abandoned
+                raise Abandoned
         yield from read(self, stopped, *rest)  # type: ignore[arg-type] # passed on as they came
 
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "_history", waiting)
-        patched.setattr(wiring, "NEAR_RECORDS", 50)
+        patched.setattr(succession, "NEAR_RECORDS", 50)
         yield free
         free.set()
 

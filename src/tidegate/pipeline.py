@@ -27,24 +27,26 @@ import structlog
 
 from tidegate import memory
 from tidegate.clock import Clock, SystemClock
-from tidegate.controls import ControlRecord, VersionRecord, control
+from tidegate.controls import ControlRecord, ProposalRecord, VersionRecord, control
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
 from tidegate.deliveries import make_runners, open_sinks
 from tidegate.door import Door, Tail
-from tidegate.engine import Work
+from tidegate.engine import Work, logged_program
 from tidegate.errors import StorageFullError
-from tidegate.evaluator import Rebuild
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.keeper import Keeper
+from tidegate.logged import Logged, versions_at_work
 from tidegate.outcome import Outcome
 from tidegate.program import Program
 from tidegate.project.project import Project
+from tidegate.proposals import REPLACED, turned_down
 from tidegate.recovery import recover, refuse_other_dedupe
 from tidegate.sinks.ledger import Ledger
 from tidegate.snapshots import Snapshots
 from tidegate.stages import Stages
+from tidegate.succession import Abandoned, Succession
 from tidegate.verdicts import Decided, Verdicts
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
@@ -60,12 +62,7 @@ BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that
 SINK_STOP_SECONDS = 5.0  # a sink that hangs is left behind; the rest comes after the next start
 FULL_DISK_PAUSE_SECONDS = 0.5
 HISTORY_ROWS = 131_072  # read at a time, where features are rebuilt
-NEAR_RECORDS = 16_384  # a rebuild that is no further behind may be taken over
 PENDING_ROWS_MAX = 81_920  # decided and not yet in the tables; the engine waits beyond that
-
-
-class _Abandoned(Exception):  # noqa: N818 - not an error: the pipeline is closing
-    """Raised where history is read while the pipeline closes."""
 
 
 class Pipeline:
@@ -92,13 +89,20 @@ class Pipeline:
         self.failure: BaseException | None = None
         self.verdicts = Verdicts()
         self._stopping = threading.Event()
-        self._closing = threading.Event()
-        self._succession: threading.Thread | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
 
-    def open(self, *, purpose: str = "tidegate", rebuild_beside: bool = False) -> Self:
+    def open(
+        self,
+        *,
+        purpose: str = "tidegate",
+        rebuild_beside: bool = False,
+        as_logged: bool = False,
+    ) -> Self:
         """Take the data folder, replay what the tables lack, switch to the project's version.
+
+        The log's version goes on instead where the folder is what it was when that was decided on,
+        so that a rollback stays; or in any case, with `as_logged`.
 
         Where the new version's features must be rebuilt from history, that is done before this
         returns; or, with `rebuild_beside`, by a thread, while the version before goes on deciding.
@@ -108,13 +112,15 @@ class Pipeline:
         self.folder.lock(purpose=purpose)
         with ExitStack() as undo:
             undo.callback(self.folder.unlock)
-            self._open(undo, rebuild_beside=rebuild_beside)
+            self._open(undo, rebuild_beside=rebuild_beside, as_logged=as_logged)
             undo.pop_all()
         return self
 
-    def _open(self, undo: ExitStack, *, rebuild_beside: bool) -> None:
+    def _open(self, undo: ExitStack, *, rebuild_beside: bool, as_logged: bool) -> None:
         self.log = undo.enter_context(closing(SqliteLog.open(self.folder.log)))
-        self.warehouse = undo.enter_context(closing(self._warehouse()))
+        self._as_logged = as_logged
+        logged = versions_at_work(self.folder.tables, self.log)
+        self.warehouse = undo.enter_context(closing(self._warehouse(logged)))
         self.snapshots = Snapshots(self.folder.snapshots)
         self.engine = recover(
             self.program,
@@ -165,34 +171,48 @@ class Pipeline:
             snapshots=self.snapshots,
             clock=self.clock,
         )
+        self.succession = Succession(self, self._history, failed=self._fail)
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
         self._thread.start()
         undo.callback(self._stop_deciding)
-        self._begin(rebuild_beside=rebuild_beside)
+        undo.callback(self.succession.stop)
+        self._begin(logged, rebuild_beside=rebuild_beside)
 
-    def _begin(self, *, rebuild_beside: bool) -> None:
+    def _begin(self, logged: Sequence[Logged], *, rebuild_beside: bool) -> None:
         """Once all that the log holds is decided, decide as the project now says."""
         if self.log.next_offset == 0:
             self._publish()
         self._follow_all()
         refuse_other_dedupe(self.engine.program, self.program)
-        if self.engine.program.version != self.program.version:
-            rebuild = self.engine.rebuild(self.program)
-            if rebuild_beside and rebuild.is_needed:
-                self._succession = threading.Thread(
-                    target=self._succeed, args=(rebuild,), name="rebuild", daemon=True
-                )
-            else:
-                self._publish()
-                self._follow_all()
+        waiting = self.engine.proposal
+        told = waiting.record if waiting else logged[-1].record if logged else None
+        if not self._follows(told):
+            if waiting is not None:
+                reason = "the project's folder was changed since"
+                self.append([turned_down(waiting, REPLACED, reason)], source="project")
+            self._take_over(rebuild_beside=rebuild_beside)
         memory.leave_out("libllvmlite")  # all kernels are loaded
         self.keeper.start()
         for sink in self.sinks:
             sink.start()
-        if self._succession is not None:
-            self.door.use(self.engine.program)
-            self._succession.start()
+        self.door.use(self.engine.program)
+        self.succession.start()
+        self.succession.offer(self.engine.proposal)
         self.door.open()
+
+    def _follows(self, told: VersionRecord | ProposalRecord | None) -> bool:
+        """Whether the log's version goes on, of which `told` is the newest that is known."""
+        if told is None:
+            return self.engine.program.version == self.program.version
+        return self._as_logged or (told.folder_version or told.version) == self.program.version
+
+    def _take_over(self, *, rebuild_beside: bool) -> None:
+        """Switch to what the folder says: now, or once its features are rebuilt beside."""
+        if rebuild_beside and self.engine.rebuild(self.program).is_needed:
+            self.succession.take_over(self.program, self._record())
+        else:
+            self._publish()
+        self._follow_all()
 
     def _follow_all(self) -> None:
         self.catch_up()
@@ -200,8 +220,12 @@ class Pipeline:
             raise self.failure
 
     def _publish(self) -> None:
+        self.append([self._record()], source="project")
+
+    def _record(self) -> VersionRecord:
+        """The record by which the folder's version decides."""
         version, files = self.program.version, dict(self.program.files)
-        self.append([VersionRecord(version, files, folder_version=version)], source="project")
+        return VersionRecord(version, files, folder_version=version)
 
     def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
         """Put control records into the log; the offset of the first, once they are durable.
@@ -223,7 +247,7 @@ class Pipeline:
             last.callback(self.log.close)
             last.callback(self._close_warehouse)
             last.callback(self.ledger.close)
-            self._end_succession()
+            self.succession.stop()
             self.door.close()
             drained = self.drain(timeout_seconds=drain_seconds)
             self._stop_deciding()
@@ -263,38 +287,7 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    # -- a new version's features ---------------------------------------------------------------
-
-    def _succeed(self, rebuild: Rebuild) -> None:
-        """Rebuild features up to where the engine is about, then switch to the new version."""
-        begun, left = time.monotonic(), self.engine.offset
-        _log.info("rebuild_begun", version=self.program.version, records=left)
-        try:
-            while left > NEAR_RECORDS:
-                end = self.warehouse.position
-                stretch = self._history(self._closing, rebuild.offset, end, rebuild.columns)
-                for events in stretch:
-                    rebuild.follow(events)
-                rebuild.offset, before = end, left
-                left = self.engine.offset - end
-                if left > before // 2:
-                    break  # it will not come nearer: the engine does the rest
-            self.engine.prepare(rebuild)
-            self._publish()
-            if self.catch_up():
-                self.door.use(self.program)
-                seconds = round(time.monotonic() - begun, 3)
-                _log.info("rebuild_done", version=self.program.version, seconds=seconds)
-        except _Abandoned:
-            _log.info("rebuild_abandoned", version=self.program.version)
-        except BaseException as error:  # noqa: BLE001 - the edge of the thread: nothing may pass it
-            self._fail(error)
-
-    def _end_succession(self) -> None:
-        """Give up a rebuild that is under way; the next start begins it anew."""
-        self._closing.set()
-        if self._succession is not None:
-            self._succession.join()
+    # -- history ---------------------------------------------------------------------------------
 
     def _history(
         self, stopped: threading.Event, first: int, until: int, columns: Sequence[str]
@@ -303,11 +296,11 @@ class Pipeline:
         while self.warehouse.position < until:
             self.writer.flush(timeout_seconds=1.0)
             if stopped.wait(0.001):
-                raise _Abandoned
+                raise Abandoned
         feed = self.warehouse.feed("events", columns=columns)
         for delivery in feed.deliveries(first, until=until, rows_max=HISTORY_ROWS):
             if stopped.is_set():
-                raise _Abandoned
+                raise Abandoned
             yield from delivery.rows.combine_chunks().to_batches()
 
     # -- waiting ---------------------------------------------------------------------------------
@@ -383,7 +376,7 @@ class Pipeline:
                 self._process(self._next_work())
                 self.keeper.offer_snapshot()
                 self._gather(spent_seconds=time.monotonic() - begun)
-        except _Abandoned:
+        except Abandoned:
             pass  # the version's record is reached again after the next start
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: nothing may pass it
             self._fail(error)
@@ -401,6 +394,7 @@ class Pipeline:
                     self.verdicts.settle(outcome)
                     self.stages.decided(work[0].entry.ingest_time, now=self.clock.now())
                     began = time.perf_counter()
+                self.succession.offer(self.engine.proposal)
             except StorageFullError as error:
                 _log.warning("engine_waits", reason=str(error))
                 self._stopping.wait(FULL_DISK_PAUSE_SECONDS)
@@ -452,13 +446,21 @@ class Pipeline:
 
     # -- the tables -------------------------------------------------------------------------------
 
-    def _warehouse(self) -> Warehouse:
-        settings = self.project.warehouse
+    def _warehouse(self, logged: Sequence[Logged]) -> Warehouse:
+        """The tables of all versions that decide from where they end until there is another."""
+        settings, own = self.project.warehouse, self.program
+        programs = [
+            own if v.record.files == own.files else logged_program(v.record.files, offset=v.offset)
+            for v in logged
+        ]
+        follows = bool(logged) and self._follows(logged[-1].record)
+        deciding = programs[-1] if follows else own
+        known = [own, *programs, deciding]
         warehouse = Warehouse.open(
             self.folder.tables,
-            schema=self.program.schema,
-            windows=self.program.window_schemas(),
-            features=self.program.feature_schema,
+            schema=deciding.schema,
+            windows={n: s for p in known for n, s in p.window_schemas().items()},
+            features=deciding.feature_schema,
             compact_after=settings.compact_after,
             vacuum_after=settings.vacuum_after_us,
             clock=self.clock,
