@@ -57,6 +57,24 @@ def test_an_event_without_hits_is_approved() -> None:
     assert row["rules"] == []
 
 
+def test_many_events_are_decided_as_few_are() -> None:
+    """Hits that are looked at one by one and those that are taken as columns come out alike."""
+    severe, mild = rule("severe", Action.BLOCK), rule("mild", Action.REVIEW, Mode.SHADOW)
+    free, n = rule("free", Action.ALLOW), 3000
+    every = {severe: range(0, n, 2), mild: range(0, n, 3), free: range(0, n, 5)}
+    whole = decided(n, *(hits(hit, *rows) for hit, rows in every.items()))
+    for row in (0, 1, 6, 10, n - 1):
+        alone = [hits(hit, row) for hit, rows in every.items() if row in rows]
+        batch = decide(
+            events(n).slice(row, 1), _at(alone, 0), schema=SCHEMA, version="v1", decided_at=7
+        )
+        assert batch.to_pylist() == [whole[row]]
+
+
+def _at(found: list[Hits], row: int) -> list[Hits]:
+    return [Hits(h.rule, h.action, np.array([row]), h.reasons) for h in found]
+
+
 def test_no_events_make_no_decisions() -> None:
     assert decided(0) == []
 

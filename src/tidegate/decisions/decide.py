@@ -16,7 +16,9 @@ from tidegate.schema import Schema
 # Actions by severity: a decision takes the highest among its live hits.
 SEVERITY = (Action.APPROVE, Action.REVIEW, Action.BLOCK)
 _RANK = {action: rank for rank, action in enumerate(SEVERITY)}
-_NAMES = pa.array([a.value for a in SEVERITY])
+_NAMES = [a.value for a in SEVERITY]
+_FIELDS: list[pa.Field[Any]] = list(RULE_HIT)
+_FEW = 256  # rows or hits that are looked at one by one sooner than as columns
 
 
 def decide(
@@ -30,7 +32,7 @@ def decide(
     columns = [
         events[schema.id].cast(pa.string()),
         events[schema.event_time],
-        _NAMES.take(pa.array(ranks(hits, n), pa.int8())),
+        _named(ranks(hits, n)),
         pa.nulls(n, pa.float64()),
         _listed(hits, n),
         pa.repeat(pa.scalar(version), n),
@@ -42,32 +44,57 @@ def decide(
 
 def ranks(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:
     """The rank in `SEVERITY` of the action on each of `n` rows."""
-    found, allowed = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.bool_)
-    for hit in hits:
-        if hit.rule.mode is not Mode.LIVE:
-            continue
+    found = np.zeros(n, dtype=np.int8)
+    live = [h for h in hits if h.rule.mode is Mode.LIVE]
+    asked = [h for h in live if h.action is not Action.ALLOW]
+    if asked:
+        wanted = np.repeat([_RANK[h.action] for h in asked], [len(h.rows) for h in asked])
+        np.maximum.at(found, np.concatenate([h.rows for h in asked]), wanted.astype(np.int8))
+    for hit in live:
         if hit.action is Action.ALLOW:
-            allowed[hit.rows] = True
-        else:
-            found[hit.rows] = np.maximum(found[hit.rows], _RANK[hit.action])
-    found[allowed] = 0
+            found[hit.rows] = 0
     return found
+
+
+def _named(ranks: npt.NDArray[np.int8]) -> pa.Array[Any]:
+    if len(ranks) <= _FEW:
+        return pa.array([_NAMES[rank] for rank in ranks.tolist()], pa.string())
+    return pa.array(_NAMES).take(pa.array(ranks, pa.int8()))
 
 
 def _listed(hits: Sequence[Hits], n: int) -> pa.ListArray[Any]:
     """Per row the list of its hits, in the order in which they are given."""
-    counts = [len(h.rows) for h in hits]
     rows = np.concatenate([h.rows for h in hits]) if hits else np.empty(0, dtype=np.int64)
-    order = pa.array(np.argsort(rows, kind="stable"), pa.int64())
-    ends = np.cumsum(np.bincount(rows, minlength=n))
-    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-    which = pa.array(np.repeat(np.arange(len(hits)), counts), pa.int64()).take(order)
-    fields = [
+    ends = np.zeros(n + 1, dtype=np.int32)
+    ends[1:] = np.cumsum(np.bincount(rows, minlength=n))
+    fields = (_told if len(rows) <= _FEW else _columns)(hits, np.argsort(rows, kind="stable"))
+    entries = pa.StructArray.from_arrays(fields, fields=_FIELDS)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries)
+
+
+def _told(hits: Sequence[Hits], order: npt.NDArray[np.int64]) -> list[pa.Array[Any]]:
+    """Name, action, mode and reason of each entry, made one by one."""
+    each: list[tuple[str, ...]] = []
+    for hit in hits:
+        who = hit.rule.name, hit.action.value, hit.rule.mode.value
+        each += [(*who, reason) for reason in hit.reasons]
+    entries = [each[k] for k in order.tolist()]
+    if not entries:
+        return [_NOTHING] * len(_FIELDS)
+    return [pa.array(column, pa.string()) for column in zip(*entries, strict=True)]
+
+
+_NOTHING: pa.Array[Any] = pa.array([], pa.string())
+
+
+def _columns(hits: Sequence[Hits], order: npt.NDArray[np.int64]) -> list[pa.Array[Any]]:
+    """The same, as columns that are taken together."""
+    places = pa.array(order, pa.int64())
+    counts = [len(h.rows) for h in hits]
+    which = pa.array(np.repeat(np.arange(len(hits)), counts), pa.int64()).take(places)
+    return [
         pa.array([h.rule.name for h in hits], pa.string()).take(which),
         pa.array([h.action.value for h in hits], pa.string()).take(which),
         pa.array([h.rule.mode.value for h in hits], pa.string()).take(which),
-        pa.array([r for h in hits for r in h.reasons], pa.string()).take(order),
+        pa.array([r for h in hits for r in h.reasons], pa.string()).take(places),
     ]
-    return pa.ListArray.from_arrays(
-        offsets, pa.StructArray.from_arrays(fields, fields=list(RULE_HIT))
-    )
