@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.access.pii import HidingSink, hiding_of
 from tidegate.clock import Clock
+from tidegate.datafolder import DataFolder
 from tidegate.eventlog.contract import EventLog
 from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.sinks import ObjectsSink
 from tidegate.project.sinks import Sink as SinkSettings
+from tidegate.pseudonyms import Hiding
 from tidegate.sinks.capture import CaptureFeed
 from tidegate.sinks.contract import Feed, Sink
 from tidegate.sinks.decided import DecidedFeed
@@ -42,6 +45,7 @@ def open_sinks(
     Raises: InputError for a path that does not fit the rows, or a variable that is not set.
     """
     opened = {}
+    hiding = hiding_of(program, DataFolder(folder))
     for settings in program.project.sinks:
         assert isinstance(settings, ObjectsSink)  # noqa: S101 - the only type there is so far
         sink = Objects.open(
@@ -51,8 +55,17 @@ def open_sinks(
             folder=folder,
             environment=environment,
         )
-        opened[settings.name] = Delivering(settings, sink, settings.format == "capture")
+        hides = _hiding(sink, settings, hiding)
+        opened[settings.name] = Delivering(settings, hides, settings.format == "capture")
     return opened
+
+
+def _hiding(sink: Sink, settings: ObjectsSink, hiding: Hiding | None) -> Sink:
+    """The sink, given pseudonyms where columns are marked `pii`."""
+    if hiding is None:
+        return sink
+    table = "events" if settings.table == "decisions" else settings.table
+    return HidingSink(sink, hiding.columns(table), hiding.key)
 
 
 def feed_of(delivering: Delivering, tables: Tables, log: EventLog) -> Feed:

@@ -22,6 +22,7 @@ from tidegate.features.compile import FeaturePlan
 from tidegate.lists.membership import Lists
 from tidegate.outcome import features_schema
 from tidegate.program import Program
+from tidegate.pseudonyms import pseudonym_key
 from tidegate.rules.ruleset import failed_features
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
@@ -63,6 +64,7 @@ class Evaluator:
         self.lists = Lists(program.lists)
         self.state = _state(program.features, key=key, threads=threads)
         self._key, self._threads = key, threads
+        self._pseudonym_key = pseudonym_key(key)
 
     def evaluate(self, events: pa.RecordBatch, *, decided_at: int) -> Verdict:
         """The verdict on events with the columns of `events_schema`; they count from now on.
@@ -74,12 +76,13 @@ class Evaluator:
         computed = self.compute(events)
         began = self.stages.features.since(began)
         if computed is None:
-            answers, table, failed = program.ask(self._listed(events, before)), None, []
+            listed, table, failed = self._listed(events, before), None, []
         else:
             seen = _beside(events, computed.values)
-            answers = program.ask(self._listed(seen, before))
+            listed = self._listed(seen, before)
             table = _table(events, computed.values, program)
             failed = failed_features(computed.errors)
+        answers = program.ask(listed, key=self._pseudonym_key)
         decisions = decide(
             events,
             [*failed, *answers.hits],

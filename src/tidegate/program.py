@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
+from tidegate.features import statement as features_statement
 from tidegate.features.compile import FeaturePlan, compile_features
+from tidegate.features.problems import Problems as FeatureProblems
 from tidegate.lists.answers import ListAnswers
 from tidegate.project.document import Document
 from tidegate.project.files import SETTINGS_FILE
@@ -19,6 +21,9 @@ from tidegate.project.project import Project, version
 from tidegate.rules.ruleset import Hits, RuleSet, compile_rules
 from tidegate.schema import ColumnType, Schema
 from tidegate.sql.expression import Evaluated, ExpressionSet, Scope
+from tidegate.sql.marks import carrying
+from tidegate.windows import statement as window_statement
+from tidegate.windows.problems import Problems as WindowProblems
 from tidegate.windows.query import WindowQuery, compile_query
 
 if TYPE_CHECKING:
@@ -55,7 +60,8 @@ class Program:
         rules = RuleSet([])
         if features is not None or project.features is None:
             try:
-                rules = compile_rules(project.rules, _scope(project, features))
+                scope, pii = _scope(project, features), _marked_features(project)
+                rules = compile_rules(project.rules, scope, pii=project.stream.schema.pii | pii)
             except ProjectError as error:
                 problems += error.problems
         windows = _compile_windows(project, problems)
@@ -83,18 +89,19 @@ class Program:
         )
         return Intake(stream.schema, decoder, stream.ahead_max_us)
 
-    def ask(self, events: pa.RecordBatch) -> Answers:
+    def ask(self, events: pa.RecordBatch, *, key: bytes = b"") -> Answers:
         """What rules and window queries want to know of events, evaluated together.
 
         The batch has the columns of the events and, where the program has them, the features and
-        the answers of lists (`list_answers`).
+        the answers of lists (`list_answers`). `key` is that of the pseudonyms in reasons.
         """
         if not events.num_rows:
             return Answers([], {})
         results = self._conditions.evaluate(events)
         rules, rest = results[: len(self.rules.rules)], results[len(self.rules.rules) :]
         names = [q.name for q in self.windows if q.where is not None]
-        return Answers(self.rules.hits(events, rules), dict(zip(names, rest, strict=True)))
+        hits = self.rules.hits(events, rules, key=key)
+        return Answers(hits, dict(zip(names, rest, strict=True)))
 
     @cached_property
     def _conditions(self) -> ExpressionSet:
@@ -115,6 +122,15 @@ class Program:
     def schema(self) -> Schema:
         """The declared columns of the stream."""
         return self.project.stream.schema
+
+    @cached_property
+    def pii(self) -> Mapping[str, frozenset[str]]:
+        """The columns with values of columns marked `pii`, by table; empty without such marks.
+
+        The tables are those that have any. Input that became no event may hold anything, and so may
+        the values of a list: they count as marked wherever a column is.
+        """
+        return marked_tables(self.project)
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -146,6 +162,33 @@ def _compile_features(project: Project, problems: list[Problem]) -> FeaturePlan 
     except ProjectError as error:
         problems += error.problems
         return None
+
+
+def _marked_features(project: Project) -> frozenset[str]:
+    """The features that carry values of columns marked `pii`."""
+    if project.features is None or not project.stream.schema.pii:
+        return frozenset()
+    sql = project.features.sql
+    return carrying(features_statement.read(FeatureProblems(sql)), project.stream.schema.pii)
+
+
+def marked_tables(project: Project) -> dict[str, frozenset[str]]:
+    """The columns with values of columns marked `pii`, by table."""
+    pii = project.stream.schema.pii
+    if not pii:
+        return {}
+    windows = {
+        window.name: carrying(window_statement.read(WindowProblems(window.sql)).select, pii)
+        for window in project.windows
+    }
+    return _MARKED_WITH_ANY | windows | {"events": pii, "features": _marked_features(project)}
+
+
+_MARKED_WITH_ANY = {
+    "dead_letters": frozenset({"message", "record"}),
+    "list_changes": frozenset({"value"}),
+    "audit": frozenset({"detail"}),
+}
 
 
 def _scope(project: Project, features: FeaturePlan | None) -> Scope:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidegate.clock import Clock
+from tidegate.datafolder import DataFolder
 from tidegate.errors import RequestError
 from tidegate.evaluator import Evaluator
 from tidegate.frames import conformed
@@ -353,8 +354,9 @@ def replay(
     `progress` is told how much of how much is done. Where it fails, the target is left as it was.
     """
     begun = time.monotonic()
-    # What seeds the hashing changes no value, so that nothing of the installation is needed.
-    key, threads = secrets.token_bytes(16), threads or os.cpu_count() or 1
+    # What seeds the hashing changes no value: only pseudonyms in reasons need the installation's.
+    key = DataFolder(program.project.data).key() if program.pii else secrets.token_bytes(16)
+    threads = threads or os.cpu_count() or 1
     evaluator, tally = Evaluator(program, key=key, threads=threads), _Tally()
     try:
         target.open(rows_schema(program))

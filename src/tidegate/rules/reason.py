@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
+from tidegate.pseudonyms import pseudonyms
 from tidegate.sql.expression import Expression, ExpressionSet, Scope, compile_expression
 from tidegate.sql.source import SourceText
 
@@ -24,20 +25,35 @@ _MISSING = "unknown"  # what a reason says for null
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A compiled template: `texts[0] {holes[0]} texts[1] … texts[-1]`."""
+    """A compiled template: `texts[0] {holes[0]} texts[1] … texts[-1]`.
+
+    `hides` says of each hole whether its values come from columns marked `pii`.
+    """
 
     texts: tuple[str, ...]
     holes: ExpressionSet
     columns: frozenset[str]
+    hides: tuple[bool, ...] = ()
 
-    def render(self, rows: pa.RecordBatch) -> list[str]:
-        """The reason for each row, in order; `rows` need no columns but `columns`."""
+    def render(self, rows: pa.RecordBatch, *, key: bytes = b"") -> list[str]:
+        """The reason for each row, in order; `rows` need no columns but `columns`.
+
+        Where a hole hides its values, their pseudonyms by `key` are said instead.
+        """
         if len(self.texts) == 1:
             return [self.texts[0]] * rows.num_rows
         pieces: list[Iterable[str]] = [repeat(self.texts[0])]
-        for hole, text in zip(self.holes.evaluate(rows), self.texts[1:], strict=True):
-            pieces += (_spoken_column(hole.values), repeat(text))
+        holes = zip(self.holes.evaluate(rows), self.hides, self.texts[1:], strict=True)
+        for hole, hides, text in holes:
+            said = _spoken_column(hole.values)
+            pieces += (_hidden(said, hole.values, key) if hides else said, repeat(text))
         return list(map("".join, zip(*pieces, strict=False)))  # a repeated text has no end
+
+
+def _hidden(said: list[str], values: pa.Array[Any], key: bytes) -> list[str]:
+    """Pseudonyms in the place of values; what is missing is said as ever."""
+    stand = pseudonyms(values, key).to_pylist()
+    return [word if name is None else str(name) for word, name in zip(said, stand, strict=True)]
 
 
 def _spoken_column(values: pa.Array[Any]) -> list[str]:
@@ -76,10 +92,12 @@ def _number(value: float) -> str:
     return f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 
-def compile_reason(source: SourceText, scope: Scope) -> Reason:
+def compile_reason(
+    source: SourceText, scope: Scope, *, pii: Collection[str] = frozenset()
+) -> Reason:
     """The template with its holes compiled; `{{` and `}}` stand for braces.
 
-    Raises: ProjectError pointing at the hole.
+    `pii` are the columns whose values no reason says. Raises: ProjectError pointing at the hole.
     """
     texts, holes, problems = [""], list[Expression](), list[Problem]()
     for is_hole, start, end in _split(source):
@@ -94,7 +112,8 @@ def compile_reason(source: SourceText, scope: Scope) -> Reason:
     if problems:
         raise ProjectError(problems)
     columns = frozenset().union(*(h.columns for h in holes))
-    return Reason(tuple(texts), ExpressionSet(holes), columns)
+    hides = tuple(not h.columns.isdisjoint(pii) for h in holes)
+    return Reason(tuple(texts), ExpressionSet(holes), columns, hides)
 
 
 def _split(source: SourceText) -> Iterator[tuple[bool, int, int]]:

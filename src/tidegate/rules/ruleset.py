@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -90,15 +90,21 @@ class RuleSet:
         return self.hits(batch, self._evaluated.evaluate(batch))
 
     def hits(
-        self, batch: pa.RecordBatch, results: Sequence[Evaluated], *, with_reasons: bool = True
+        self,
+        batch: pa.RecordBatch,
+        results: Sequence[Evaluated],
+        *,
+        with_reasons: bool = True,
+        key: bytes = b"",
     ) -> list[Hits]:
         """The hits, where somebody has evaluated `conditions` already.
 
-        Without reasons, for counting, those of the rows that were hit are left empty.
+        Without reasons, for counting, those of the rows that were hit are left empty. `key` is that
+        of the pseudonyms that reasons say in the place of values marked `pii`.
         """
         pairs = zip(self.rules, results, strict=True)
         told = batch if with_reasons else None
-        found = [hit for rule, result in pairs for hit in _hits(rule, result, told)]
+        found = [hit for rule, result in pairs for hit in _hits(rule, result, told, key)]
         return [part for hit in found for part in rolled_out(hit, batch)]
 
 
@@ -113,21 +119,21 @@ def rolled_out(hit: Hits, batch: pa.RecordBatch) -> list[Hits]:
     return [Hits(who, hit.action, rows, told) for who, (rows, told) in sides if len(rows)]
 
 
-def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch | None) -> list[Hits]:
+def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch | None, key: bytes) -> list[Hits]:
     found = []
     hit = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
     rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
     if len(rows):
-        reasons = [] if batch is None else _reasons(rule, rows, batch)
+        reasons = [] if batch is None else _reasons(rule, rows, batch, key)
         found.append(Hits(rule, rule.action, rows, reasons))
     if result.errors:
         found.append(_failed(rule, result.errors))
     return found
 
 
-def _reasons(rule: Rule, rows: Rows, batch: pa.RecordBatch) -> list[str]:
+def _reasons(rule: Rule, rows: Rows, batch: pa.RecordBatch, key: bytes) -> list[str]:
     told = batch.select(sorted(rule.reason.columns)).take(pa.array(rows, pa.int64()))
-    return rule.reason.render(told)
+    return rule.reason.render(told, key=key)
 
 
 def _failed(rule: Rule, errors: Mapping[int, str]) -> Hits:
@@ -149,15 +155,17 @@ def _for_review(rule: Rule | FailedFeature, errors: Mapping[int, str], what: str
     return Hits(rule, Action.REVIEW, np.array(rows, dtype=np.int64), reasons)
 
 
-def compile_rules(texts: Sequence[RuleText], scope: Scope) -> RuleSet:
-    """The compiled rules.
+def compile_rules(
+    texts: Sequence[RuleText], scope: Scope, *, pii: Collection[str] = frozenset()
+) -> RuleSet:
+    """The compiled rules; `pii` are the columns whose values no reason says.
 
     Raises: ProjectError with the mistakes of all rules, those that are `off` included.
     """
     rules, problems = list[Rule](), list[Problem]()
     for text in texts:
         try:
-            rules.append(_compile(text, scope))
+            rules.append(_compile(text, scope, pii))
         except ProjectError as error:
             problems += error.problems
     if problems:
@@ -165,14 +173,14 @@ def compile_rules(texts: Sequence[RuleText], scope: Scope) -> RuleSet:
     return RuleSet(rules)
 
 
-def _compile(text: RuleText, scope: Scope) -> Rule:
+def _compile(text: RuleText, scope: Scope, pii: Collection[str]) -> Rule:
     problems: list[Problem] = []
     try:
         when = compile_expression(text.when, scope, expect=Kind.BOOLEAN)
     except ProjectError as error:
         problems += error.problems
     try:
-        reason = compile_reason(text.reason, replace(scope, lists=None))
+        reason = compile_reason(text.reason, replace(scope, lists=None), pii=pii)
     except ProjectError as error:
         problems += error.problems
     problems += _unfit_rollout(text, scope)

@@ -11,16 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 from deltalake import DeltaTable
+from duckdb.func import FunctionNullHandling, PythonUDFType
+from duckdb.sqltypes import DuckDBPyType
 
 from tidegate.errors import InputError, QueryError
+from tidegate.pseudonyms import Hiding, pseudonyms
 from tidegate.warehouse.dialects import DUCKDB, translate
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.guard import named_tables
@@ -137,12 +141,14 @@ def query(
     memory_bytes: int = 1 << 30,
     batch_rows: int = _BATCH_ROWS,
     guarded: bool = False,
+    hiding: Hiding | None = None,
 ) -> QueryResult:
     """The result of one SELECT over the tables in folder `root`.
 
     `parameters` are the values of `$name` in it, or of `?` in their order. `dialect` is the SQL
     that it is written in, one of `DIALECTS`. `threads` is DuckDB's own choice where None. What is
-    `guarded` can name the tables and harmless functions alone; see `guard`.
+    `guarded` can name the tables and harmless functions alone; see `guard`. With `hiding` the
+    statement sees pseudonyms in the place of marked values, whatever it does with them.
     Raises: QueryError with DuckDB's message.
     """
     known = [log.parent.name for log in _logs(root)]
@@ -157,7 +163,7 @@ def query(
             closed = _PARAMETER.sub("NULL", read.sql) if parameters else read.sql
             names = _named(connection, closed.replace("?", "NULL") if parameters else closed)
         for name, snapshot in _snapshots(root, names).items():
-            _show(connection, name, snapshot)
+            _show(connection, name, snapshot, hiding)
         connection.execute("SET lock_configuration = true")
         try:
             relation = connection.sql(read.sql, params=parameters)
@@ -231,16 +237,49 @@ def _snapshot(path: Path) -> _Snapshot:
     return _Snapshot(stored_schema(handle), active_files(handle, path), partition)
 
 
-def _show(connection: duckdb.DuckDBPyConnection, name: str, snapshot: _Snapshot) -> None:
+def _show(
+    connection: duckdb.DuckDBPyConnection, name: str, snapshot: _Snapshot, hiding: Hiding | None
+) -> None:
     """Make the table known to the connection, with times in UTC without a zone."""
-    columns = [
-        f"CAST({_name(f.name)} AS {_shown_sql(connection, f.type)}) AS {_name(f.name)}"
-        if shown_type(f.type) != f.type
-        else _name(f.name)
-        for f in snapshot.schema
-    ]
+    columns = [_shown(connection, f) for f in snapshot.schema]
+    if hiding is not None:
+        marked = hiding.columns(name)
+        for place, each in enumerate(snapshot.schema):
+            if each.name in marked:
+                columns[place] = _hidden(connection, each, key=hiding.key)
     stored = connection.from_arrow(snapshot.dataset())
     stored.project(", ".join(columns)).create_view(name)
+
+
+def _shown(connection: duckdb.DuckDBPyConnection, column: pa.Field[Any]) -> str:
+    if shown_type(column.type) == column.type:
+        return _name(column.name)
+    kind = _shown_sql(connection, column.type)
+    return f"CAST({_name(column.name)} AS {kind}) AS {_name(column.name)}"
+
+
+def _hidden(connection: duckdb.DuckDBPyConnection, column: pa.Field[Any], *, key: bytes) -> str:
+    """The column as its pseudonyms, by a function that a guarded statement cannot name."""
+    kind = shown_type(column.type)
+    function = f"tidegate_hidden_{next(_NUMBERS)}"
+    connection.create_function(
+        function,
+        # DuckDB would evaluate the annotations of a function, and those of Arrow are for mypy.
+        lambda values: pseudonyms(pa.concat_arrays(values.chunks), key),
+        [_kind(connection, kind)],
+        _kind(connection, pseudonyms(pa.array([], kind), key).type),
+        type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,
+    )
+    value = f"CAST({_name(column.name)} AS {_shown_sql(connection, column.type)})"
+    return f"{function}({value}) AS {_name(column.name)}"
+
+
+def _kind(connection: duckdb.DuckDBPyConnection, kind: pa.DataType) -> DuckDBPyType:
+    return connection.from_arrow(pa.table({"c": pa.array([], kind)})).types[0]
+
+
+_NUMBERS = count()
 
 
 def _shown_sql(connection: duckdb.DuckDBPyConnection, kind: pa.DataType) -> str:
