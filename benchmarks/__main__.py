@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import eventlog, features, ingest, sql, windows
+from benchmarks import backtest, eventlog, features, ingest, sql, windows
 from benchmarks.corpus import DATA
 from benchmarks.process import ROOT
 from benchmarks.result import Report, Result, markdown
@@ -43,6 +43,14 @@ TITLES = (
         ),
     ),
     (
+        "backtest",
+        "Backtest",
+        (
+            "The cards example with 50 rules of three terms on its columns and stored features, "
+            "beside 50 with other thresholds, as `tidegate backtest` compares them."
+        ),
+    ),
+    (
         "windows",
         "Window queries",
         (
@@ -66,6 +74,9 @@ def benchmarks(
         "sql": lambda: sql.measure(events=2_000 if quick else 100_000, rounds=size.rounds),
         "features": lambda: features.measure(
             features.Size.quick() if quick else features.Size(rounds=size.rounds)
+        ),
+        "backtest": lambda: backtest.measure(
+            backtest.Size.quick() if quick else backtest.Size(rounds=size.rounds)
         ),
         "windows": lambda: windows.measure(
             events=20_000 if quick else 1_000_000, rounds=size.rounds

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.result import Report, Result, Target, markdown
 
 from benchmarks import __main__ as command
-from benchmarks import corpus, decoding, eventlog, ingest, process, sql, windows
+from benchmarks import backtest, corpus, decoding, eventlog, ingest, process, sql, windows
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +107,17 @@ def test_windows_give_as_many_rows_as_duckdb() -> None:
     [found] = windows.measure(events=3_000, rounds=1)
     assert found.ratio is not None
     assert "rows out" in found.what
+
+
+def test_a_backtest_is_measured_beside_duckdb() -> None:
+    [found] = backtest.measure(backtest.Size.quick())
+    assert found.value > 0
+    assert found.peer_value is not None
+
+
+def test_the_rules_of_the_two_sides_differ_in_every_condition() -> None:
+    assert len({backtest.condition(n) for n in range(backtest.RULES)}) == backtest.RULES
+    assert all(backtest.condition(n) != backtest.condition(n, stricter=1) for n in range(50))
 
 
 def test_the_event_log_is_measured_beside_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
