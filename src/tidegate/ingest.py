@@ -42,6 +42,12 @@ class Taker(Protocol):
     def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
         """Append control records in one entry; the offset of the first, once they are durable."""
 
+    def reached(self) -> int:
+        """The offset below which all is decided, as far as this process can tell.
+
+        Raises: what has stopped the engine, if it is this process's and it has.
+        """
+
     def finish(self, *, timeout_seconds: float) -> bool:
         """Wait until all that the log holds is in the tables; False when the time runs out."""
 
@@ -69,6 +75,12 @@ class Inside:
     def append(self, records: Sequence[ControlRecord], *, source: str) -> int:
         """Append control records in one entry; the offset of the first, once they are durable."""
         return self._pipeline.append(records, source=source)
+
+    def reached(self) -> int:
+        """The offset below which all is decided. Raises: what has stopped the engine."""
+        if self._pipeline.failure is not None:
+            raise self._pipeline.failure
+        return self._pipeline.decided
 
     def _commit(self, work: Work) -> range:
         self._pipeline.wait_for_room(BACKLOG_RECORDS_MAX)
@@ -121,16 +133,17 @@ class Beside:
     def finish(self, *, timeout_seconds: float) -> bool:
         """Wait until all that the log holds is in the tables; False when the time runs out."""
         target, deadline = self._log.next_offset, time.monotonic() + timeout_seconds
-        reached, moved_at = self._reached(), time.monotonic()
+        reached, moved_at = self.reached(), time.monotonic()
         while reached < target and (now := time.monotonic()) < deadline:
             if now - moved_at > _STANDSTILL_SECONDS and self._do_the_rest(deadline - now):
                 return True
             time.sleep(_POLL_SECONDS)
-            before, reached = reached, self._reached()
+            before, reached = reached, self.reached()
             moved_at = time.monotonic() if reached > before else moved_at
         return reached >= target
 
-    def _reached(self) -> int:
+    def reached(self) -> int:
+        """The offset below which the tables hold everything."""
         noted = checkpoint.read(self._project.data / "tables")
         return noted.position if noted else 0
 
@@ -144,15 +157,19 @@ class Beside:
 
 
 @contextmanager
-def taking(project: Project, *, clock: Clock | None = None) -> Iterator[Taker]:
+def taking(
+    project: Project, *, clock: Clock | None = None, as_logged: bool = False
+) -> Iterator[Taker]:
     """What takes records for a project: this process, or beside the one that runs it already.
+
+    With `as_logged` the log's version goes on, whatever the folder says.
 
     Raises: what `Pipeline.open` raises, LockedError apart.
     """
     clock = clock or SystemClock()
     pipeline = Pipeline(project, clock=clock)
     try:
-        _open(pipeline)
+        _open(pipeline, as_logged=as_logged)
     except LockedError as error:
         beside = str(error).rpartition(" in use by ")[2]
         log = SqliteLog.open(DataFolder(project.data).log)
@@ -177,10 +194,10 @@ def _opened(project: Project, *, clock: Clock) -> Iterator[Pipeline]:
         pipeline.close()
 
 
-def _open(pipeline: Pipeline) -> None:
+def _open(pipeline: Pipeline, *, as_logged: bool = False) -> None:
     """Open the pipeline; where that fails, another call may try again in this process."""
     try:
-        pipeline.open(purpose=PURPOSE)
+        pipeline.open(purpose=PURPOSE, as_logged=as_logged)
     except BaseException:
         pipeline.folder.unlock()
         raise
