@@ -223,8 +223,8 @@ def _singles(path: Path, size: Size) -> Iterator[Result]:
         for number in range(size.rounds):
             first = number * lines * _WRK_THREADS % (size.events - lines * _WRK_THREADS)
             some = Some(path, first, lines)
-            bare = _post(served, "/bare", some, size.single_seconds)
-            events = _post(served, "/v1/events", some, size.single_seconds)
+            bare = post(served, "/bare", some, size.single_seconds)
+            events = post(served, "/v1/events", some, size.single_seconds)
             served.settle(last[number % len(last)])
             pairs.append((events, bare))
             print(
@@ -262,10 +262,13 @@ def _generator() -> str:
     return "wrk" if shutil.which("wrk") else "epoll in Python"
 
 
-def _post(served: Served, route: str, some: Some, seconds: float) -> dict[str, float]:
+def post(
+    served: Served, route: str, some: Some, seconds: float, *, clients: int = CLIENTS
+) -> dict[str, float]:
+    """What a closed loop of so many clients finds who post single lines to a route."""
     before = served.use()
-    found = _by_wrk(served, route, some, seconds) or run(
-        "load", "singles", served.port, route, some.path, some.first, CLIENTS, seconds
+    found = _by_wrk(served, route, some, seconds, clients) or run(
+        "load", "singles", served.port, route, some.path, some.first, clients, seconds
     )
     if found["errors"]:
         raise SystemExit(f"{found['errors']} of the requests to {route} failed")
@@ -278,12 +281,15 @@ def _post(served: Served, route: str, some: Some, seconds: float) -> dict[str, f
     }
 
 
-def _by_wrk(served: Served, route: str, some: Some, seconds: float) -> dict[str, Any] | None:
+def _by_wrk(
+    served: Served, route: str, some: Some, seconds: float, clients: int
+) -> dict[str, Any] | None:
     """What wrk finds; None where it is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         return None
-    options = ["-t", str(_WRK_THREADS), "-c", str(CLIENTS), "-d", f"{max(1, round(seconds))}s"]
+    threads = min(_WRK_THREADS, clients)
+    options = ["-t", str(threads), "-c", str(clients), "-d", f"{max(1, round(seconds))}s"]
     script = ["-s", str(ROOT / "benchmarks" / "post.lua")]
     words = ["--", str(some.path), str(some.first), str(some.lines)]
     url = f"http://127.0.0.1:{served.port}{route}"

@@ -59,16 +59,16 @@ sys.exit(serve(load(Path(sys.argv[1])), host={host!r}, port={port}, on_ready=pri
 # A server that fails on records that ask for it.
 FAULTS = """
 import time
-import tidegate.service.events.endpoint as endpoint
+import tidegate.service.bodies as bodies
 from tidegate.door import Door
 from tidegate.errors import StorageFullError
 
-def commit(self, work):
+def commit(self, work, **how):
     if any(b"slow" in w.entry.records.payload for w in work):
         time.sleep(1.5)
     if any(b"full" in w.entry.records.payload for w in work):
         raise StorageFullError("/secret/place/log.sqlite cannot be written: disk full")
-    return sound(self, work)
+    return sound(self, work, **how)
 
 def split_body(body, **how):
     if b"secret" in body:
@@ -76,7 +76,7 @@ def split_body(body, **how):
     return split(body, **how)
 
 sound, Door.commit = Door.commit, commit
-split, endpoint.split_body = endpoint.split_body, split_body
+split, bodies.split_body = bodies.split_body, split_body
 """
 
 

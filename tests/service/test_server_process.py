@@ -156,9 +156,9 @@ def test_a_commit_that_takes_too_long_is_given_up(faulty: ServerProcess) -> None
 SLOW = """
 import time
 from tidegate.door import Door
-def commit(self, work):
+def commit(self, work, **how):
     time.sleep({seconds})
-    return quick(self, work)
+    return quick(self, work, **how)
 quick, Door.commit = Door.commit, commit
 """
 

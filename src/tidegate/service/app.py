@@ -20,7 +20,7 @@ from tidegate.service.access.description import secured
 from tidegate.service.access.endpoints import BODIES as KEY_BODIES
 from tidegate.service.access.endpoints import keys_routes
 from tidegate.service.answer import error_response
-from tidegate.service.bare import BareEndpoint
+from tidegate.service.bare import BareEndpoint, BareJsonEndpoint
 from tidegate.service.decisions.endpoints import Decision, RuleHit, decision_routes
 from tidegate.service.description import describe
 from tidegate.service.edge import Edge
@@ -35,6 +35,8 @@ from tidegate.service.query.description import BODIES as QUERY_BODIES
 from tidegate.service.query.description import query_path
 from tidegate.service.query.endpoint import QueryEndpoint
 from tidegate.service.requests import RequestIds
+from tidegate.service.score.answers import NoneScored, NotScored, Reason, Scored
+from tidegate.service.score.description import score_path
 from tidegate.service.score.endpoint import ScoreEndpoint
 from tidegate.service.state import State
 
@@ -47,6 +49,7 @@ _BODIES = (
     *(Health, Readiness, ErrorBody, ErrorDetail),
     *KEY_BODIES,
     *QUERY_BODIES,
+    *(Scored, NotScored, NoneScored, Reason),
 )
 
 
@@ -64,7 +67,8 @@ def create_app(
     _add_hot(app, state, EventsEndpoint(state))
     _add_hot(app, state, ScoreEndpoint(state))
     if bare:
-        app.router.routes.append(Route(BareEndpoint.path_format, BareEndpoint(), methods=["POST"]))
+        for yardstick in (BareEndpoint(), BareJsonEndpoint()):
+            app.router.routes.append(Route(yardstick.path_format, yardstick, methods=["POST"]))
     app.router.routes.append(
         Route(QueryEndpoint.path_format, QueryEndpoint(state, state.queries), methods=["POST"])
     )
@@ -77,7 +81,7 @@ def create_app(
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
-    describe(app, events_path() | query_path(), bodies=_BODIES, finish=secured)
+    describe(app, events_path() | score_path() | query_path(), bodies=_BODIES, finish=secured)
     return app
 
 

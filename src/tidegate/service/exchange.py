@@ -33,6 +33,7 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
+_SCOPE: dict[str, dict[str, object]] = {"state": {}}  # nothing that an application would note
 
 
 class Exchange:
@@ -58,6 +59,8 @@ class Exchange:
         "response_complete",
         "response_started",
     )
+
+    scope = _SCOPE
 
     def __init__(self, path: bytes, query: bytes, send: Send) -> None:
         self.path, self.query = path, query

@@ -29,15 +29,16 @@ def events_path() -> dict[str, Any]:
                 "summary": "Send events",
                 "description": _TEXT.strip(),
                 "operationId": "send_events",
-                "parameters": [_encoding()],
-                "requestBody": {"required": True, "content": _contents()},
+                "parameters": [encoding()],
+                "requestBody": events_body(),
                 "responses": {str(s): responses[s] for s in sorted(responses, key=str)},
             }
         }
     }
 
 
-def _encoding() -> dict[str, Any]:
+def encoding() -> dict[str, Any]:
+    """The header that says how a body is compressed."""
     return {
         "name": "Content-Encoding",
         "in": "header",
@@ -47,6 +48,8 @@ def _encoding() -> dict[str, Any]:
     }
 
 
-def _contents() -> dict[str, Any]:
+def events_body() -> dict[str, Any]:
+    """The body of a request that brings events."""
     either = {"oneOf": [_OBJECT, {"type": "array", "items": _OBJECT}]}
-    return {"application/json": {"schema": either}, "application/x-ndjson": _LINES}
+    contents = {"application/json": {"schema": either}, "application/x-ndjson": _LINES}
+    return {"required": True, "content": contents}

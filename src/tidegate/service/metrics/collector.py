@@ -36,6 +36,7 @@ class ServiceCollector(Collector):
         yield from self._features()
         yield from self._sinks()
         yield from self._requests()
+        yield from self._scores()
         yield from operation(self._state)
 
     def _counts(self) -> Iterator[Metric]:
@@ -135,6 +136,12 @@ class ServiceCollector(Collector):
         for route, latency in dict(tally.latencies).items():
             seconds.add_metric([route], latency.cumulated(), latency.seconds)
         yield seconds
+
+    def _scores(self) -> Iterator[Metric]:
+        desk, recorder = self._state.desk, self._state.recorder
+        waiting, given = (desk.waiting if desk else 0), (recorder.given if recorder else 0)
+        yield _gauge("tidegate_score_waiting", "Events whose decision somebody waits for", waiting)
+        yield _total("tidegate_score_fallbacks", "Answers without a decision in time", given)
 
 
 _FEATURE_GAUGES = {

@@ -22,7 +22,7 @@ from tidegate.service.score.recorder import Recorder
 from tidegate.service.state import State
 from tidegate.verdicts import Repeated, Results, Verdict
 
-_TIMEOUT_MS_MAX = 60_000
+TIMEOUT_MS_MAX = 60_000
 
 
 class ScoreEndpoint:
@@ -90,8 +90,8 @@ class ScoreEndpoint:
         if given is None:
             return self._settings.timeout_us / 1e6
         text = given[-1]
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _TIMEOUT_MS_MAX):
-            message = f"query.timeout_ms: a whole number from 1 to {_TIMEOUT_MS_MAX} is wanted"
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= TIMEOUT_MS_MAX):
+            message = f"query.timeout_ms: a whole number from 1 to {TIMEOUT_MS_MAX} is wanted"
             raise Refusal(422, "invalid_request", f"{message}, saw `{text[:40]}`")
         return int(text) / 1000
 

@@ -1,0 +1,203 @@
+"""Decisions while somebody waits: throughput beside a bare endpoint, latency, and overload."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import DATA
+from benchmarks.ingest import Some, post
+from benchmarks.process import ROOT, fresh_folder, run
+from benchmarks.result import Result, Target
+from benchmarks.serving import Served, serving
+
+CLIENTS = (1, 4, 16, 64, 256)
+RULES = 50
+_DAYS, _CUSTOMERS = 30, 10_000
+_MORE_FEATURES = """
+  max(amount)         OVER card_30d          AS card_amount_max_30d,
+  min(amount)         OVER card_7d           AS card_amount_min_7d,
+  stddev_samp(amount) OVER card_30d          AS card_amount_spread_30d,
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    rounds: int = 3
+    seconds: float = 5.0
+    overload_seconds: float = 60.0
+
+    @classmethod
+    def quick(cls) -> Size:
+        """Just large enough to see that it works."""
+        return cls(rounds=1, seconds=1.0, overload_seconds=2.0)
+
+
+def measure(size: Size) -> Iterator[Result]:
+    """The results of this benchmark, as they come."""
+    path, lines = _payments()
+    with _project() as project, serving(project) as served:
+        some = _Lines(path, lines)
+        post(served, "/v1/score", some.next(), 2.0, clients=64)  # everything is loaded
+        table = _throughput(served, some, size)
+        yield from _throughput_results(table)
+        most = max(rate for rates in table.values() for rate, _, _ in rates)
+        yield from _open_loop(served, path, lines, most=most, size=size)
+
+
+# -- the project, and what is sent -----------------------------------------------------------------
+
+
+@contextmanager
+def _project() -> Iterator[Path]:
+    """The cards example with 24 features and 50 rules."""
+    with fresh_folder() as folder:
+        project = Path(shutil.copytree(ROOT / "examples" / "cards", folder / "cards"))
+        features = (project / "features.sql").read_text()
+        head, select, rest = features.partition("SELECT\n")
+        (project / "features.sql").write_text(head + select + _MORE_FEATURES + rest)
+        with (project / "rules.toml").open("a") as file:
+            file.write("".join(_rule(number) for number in range(4, RULES)))
+        yield project
+
+
+def _rule(number: int) -> str:
+    amount, count, risk = 40 + 7 * number, 1 + number % 9, (number % 10) / 10
+    return f"""
+[[rule]]
+name = "rule_{number}"
+when = "amount > {amount} AND card_payments_7d > {count} AND terminal_risk_30d > {risk}"
+action = "review"
+reason = "Amount of {{amount}} after {{card_payments_7d}} payments within the week"
+"""
+
+
+def _payments() -> tuple[Path, int]:
+    """A file of card payments and the number of its lines."""
+    path = DATA / f"cards-{_DAYS}-{_CUSTOMERS}.ndjson"
+    if not path.exists():
+        DATA.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        options = ["--days", str(_DAYS), "--customers", str(_CUSTOMERS), "--to", str(draft)]
+        command = [sys.executable, "-m", "tidegate", "generate", "cards", *options]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        draft.rename(path)
+    with path.open("rb") as file:
+        return path, sum(1 for _ in file)
+
+
+class _Lines:
+    """Stretches of a file, each handed out once, so that no id comes twice."""
+
+    def __init__(self, path: Path, lines: int) -> None:
+        self._path, self._lines, self._at = path, lines, 0
+
+    def next(self) -> Some:
+        """Lines for two threads of the generator."""
+        each = 40_000
+        if self._at + 2 * each > self._lines:
+            self._at = 0
+        some = Some(self._path, self._at, each)
+        self._at += 2 * each
+        return some
+
+
+# -- closed loop -----------------------------------------------------------------------------------
+
+Rates = dict[int, list[tuple[float, float, dict[str, float]]]]
+
+
+def _throughput(served: Served, some: _Lines, size: Size) -> Rates:
+    found: Rates = {clients: [] for clients in CLIENTS}
+    for number in range(size.rounds):
+        for clients in CLIENTS:
+            lines = some.next()
+            bare = post(served, "/bare/json", lines, size.seconds, clients=clients)
+            scored = post(served, "/v1/score", lines, size.seconds, clients=clients)
+            found[clients].append((scored["rate"], bare["rate"], scored))
+            print(
+                f"round {number + 1} of {size.rounds}, {clients} clients: {scored['rate']:,.0f} "
+                f"decisions/s, bare endpoint {bare['rate']:,.0f} requests/s",
+                flush=True,
+            )
+    return found
+
+
+def _throughput_results(table: Rates) -> Iterator[Result]:
+    for clients, rounds in table.items():
+        yield Result.beside(
+            f"score.rate_{clients}",
+            f"One event a request, {clients} clients",
+            [(rate, bare) for rate, bare, _ in rounds],
+            unit="decisions/s",
+            peer="the same server parsing the same JSON and answering a constant",
+            target=Target("ratio", "≥", 0.5) if clients == 64 else None,
+        )
+        for key, title in (("p50_us", "median"), ("p99_us", "99th percentile")):
+            yield Result.of(
+                f"score.{key[:3]}_{clients}",
+                f"Latency of such a request, {title}",
+                [found[key] / 1000 for _, _, found in rounds],
+                unit="ms",
+            )
+
+
+# -- open loop -------------------------------------------------------------------------------------
+
+
+def _open_loop(
+    served: Served, path: Path, lines: int, *, most: float, size: Size
+) -> Iterator[Result]:
+    """Requests sent at times of their own, however long the answers take."""
+    half = _paced(served, path, rate=most / 2, seconds=size.seconds, first=lines // 2)
+    for key, limit in (("p50_ms", 5.0), ("p99_ms", 20.0)):
+        yield Result.of(
+            f"score.half_{key[:3]}",
+            f"At half of the most, open loop, {key[:3]}",
+            [half[key]],
+            unit="ms",
+            target=Target("value", "≤", limit),
+            note=f"{half['sent_rate']:,.0f} requests/s, counted from when each was due",
+        )
+    full = _paced(served, path, rate=most * 0.9, seconds=size.seconds, first=lines // 2 + 50_000)
+    before = served.use()
+    over = _paced(
+        served, path, rate=most * 5, seconds=size.overload_seconds, first=lines // 2 + 100_000
+    )
+    after = served.use()
+    time.sleep(2.0)
+    calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=lines - 60_000)
+    yield Result.beside(
+        "score.overload_p99",
+        "Five times the most for a minute, p99 of what was accepted",
+        [(over["p99_ms"], full["p99_ms"])],
+        unit="ms",
+        peer="at the most",
+        target=Target("ratio", "≤", 3.0),
+        note=f"{over['sent_rate']:,.0f} requests/s sent, {over['accepted_rate']:,.0f} decided, "
+        f"{over['refused']:,.0f} refused with 429, {over['failed']:,.0f} failed otherwise; "
+        f"peak memory {before.peak_mb:,.0f} MB before and {after.peak_mb:,.0f} MB after",
+    )
+    yield Result.beside(
+        "score.overload_after",
+        "Half of the most, two seconds after that, p99",
+        [(calm["p99_ms"], half["p99_ms"])],
+        unit="ms",
+        peer="before",
+    )
+
+
+def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
+    first, seconds = int(how["first"]), how["seconds"]
+    found = run("paced", served.port, path, first, how["rate"], seconds)
+    print(f"open loop at {how['rate']:,.0f} requests/s: {found}", flush=True)
+    return found

@@ -1,0 +1,67 @@
+"""`POST /v1/score` for the OpenAPI document: a plain route does not describe itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.service.description import errors, shown
+from tidegate.service.events.description import encoding, events_body
+from tidegate.service.score.answers import NoneScored, Scored
+from tidegate.service.score.endpoint import TIMEOUT_MS_MAX
+
+_TEXT = """
+The body is as for `POST /v1/events`. The events are made durable and decided, with features that
+include them, and the answer is the decision: one object for an object, an array in the same order
+for an array or for lines. A repeated id is answered with the first decision and `duplicate`. Past
+`timeout_ms` the answer is the action that the project names for that, with `fallback`; the event is
+decided all the same, and the log keeps which answer was given.
+"""
+_EITHER = {
+    "oneOf": [
+        {"$ref": "#/components/schemas/Scored"},
+        {
+            "type": "array",
+            "items": {
+                "oneOf": [
+                    {"$ref": "#/components/schemas/Scored"},
+                    {"$ref": "#/components/schemas/NotScored"},
+                ]
+            },
+        },
+    ]
+}
+
+
+def score_path() -> dict[str, Any]:
+    """The path item."""
+    answers = shown(Scored) | shown(Scored, status=207)
+    for status, text in ((200, "All are decided."), (207, "Some records are no events.")):
+        answers[status] = {
+            "description": text,
+            "content": {"application/json": {"schema": _EITHER}},
+        }
+    refusals = errors(400, 408, 413, 415, 429, 500, 503, 507)
+    responses = answers | shown(NoneScored, status=422) | refusals
+    return {
+        "/v1/score": {
+            "post": {
+                "tags": ["decisions"],
+                "summary": "Send events and get the decisions",
+                "description": _TEXT.strip(),
+                "operationId": "score_events",
+                "parameters": [_timeout(), encoding()],
+                "requestBody": events_body(),
+                "responses": {str(s): responses[s] for s in sorted(responses, key=str)},
+            }
+        }
+    }
+
+
+def _timeout() -> dict[str, Any]:
+    return {
+        "name": "timeout_ms",
+        "in": "query",
+        "required": False,
+        "description": "How long to wait for the decision; the project's setting if absent.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX},
+    }
