@@ -38,6 +38,7 @@ ORDER = [
     ["sources"],
     ["frames"],
     ["ingest", "replay", "verify", "entities", "backtest"],
+    ["versions"],
     ["workspace"],
     ["testing"],
     ["service"],

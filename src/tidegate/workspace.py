@@ -33,6 +33,7 @@ from tidegate.replay import TABLE, Replayed, Stretch, file_history, replay, tabl
 from tidegate.sinks.ledger import Ledger
 from tidegate.sources.files import Block, read_file
 from tidegate.verify import Verified, verify
+from tidegate.versions import Versions
 from tidegate.warehouse.query import QueryResult, TableInfo, query, tables
 
 FINISH_SECONDS = 600.0
@@ -93,6 +94,11 @@ class Workspace:
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
         return query(self._tables(), sql)
+
+    @property
+    def versions(self) -> Versions:
+        """The versions of the project: to publish, compare and take back."""
+        return Versions(self.project, clock=self._clock)
 
     def tables(self) -> list[TableInfo]:
         """The tables there are, with rows, files and bytes. Raises: InputError if none are."""

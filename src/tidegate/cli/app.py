@@ -18,6 +18,7 @@ import typer
 from tidegate import memory
 from tidegate.cli.backtest import backtest
 from tidegate.cli.keys import keys
+from tidegate.cli.versions import add_to as add_versions
 from tidegate.errors import InputError, ProjectError, TidegateError
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ def verify(
 
 
 app.command()(backtest)
+add_versions(app)
 
 
 @letters.callback()
