@@ -99,21 +99,21 @@ class Study:
         """The table with the features."""
         name = self.question.features
         if not (tables / name / "_delta_log").is_dir():
-            raise self._missing(f"there is no table `{name}`", features[0])
+            raise self._missing(f"but there is no table `{name}`", features[0])
         return Stored(tables / name)
 
     def _require(self, features: Sequence[str]) -> None:
         """Refuse to go on without a feature that rules ask for."""
         for name in features:
             if self.stored is not None and self._features[name] not in self.stored.schema.names:
-                raise self._missing(f"the table `{self.stored.name}` has no `{name}`", name)
+                raise self._missing(f"which the table `{self.stored.name}` does not have", name)
 
     def _missing(self, what: str, feature: str) -> RequestError:
         rules = (r for p in (self.candidate, self.current) for r in p.rules.rules)
         rule = next(r for r in rules if feature in r.when.columns)
         root = self.current.project.root
         return RequestError(
-            f"{what}, and rule `{rule.name}` asks for the feature `{feature}`: "
+            f"rule `{rule.name}` asks for the feature `{feature}`, {what}: "
             f"`tidegate replay {root} --to tried` computes it, to be used with "
             "`--features tried`, or give `--replay`",
             code="no_feature",
