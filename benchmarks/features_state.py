@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
 from benchmarks.features_run import CORES, plan_of, running_newest
-from benchmarks.process import Use, fresh_folder
+from benchmarks.process import fresh_folder
 from tidegate.features import batch as batch_module
 from tidegate.features import entity
 from tidegate.features.compile import FeaturePlan
@@ -355,25 +355,12 @@ def _hundreds(first: int) -> Iterator[Step]:
         first += _EVEN_BATCH
 
 
-# -- start -----------------------------------------------------------------------------------------
-
-
-def start() -> dict[str, float]:
-    """Seconds from here to the first features; what is timed is the process around it."""
-    plan = plan_of(WIDE_SQL.read_text())
-    state = FeatureState(plan, key=bytes(16), threads=CORES)
-    [(batch, _, newest)] = _wide(0, 100, 1_000, batch=100)
-    rows = state.update(batch, newest=newest).values.num_rows
-    return {"rows": rows, "peak_mb": Use.now().peak_mb}
-
-
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
     "growth": growth,
     "live": live,
     "batches": batches,
     "memory": memory,
     "snapshot": snapshot,
-    "start": start,
 }
 
 

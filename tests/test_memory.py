@@ -37,6 +37,20 @@ memory.leave_out("libllvmlite")
 print(before, held())
 """
 
+_LOADED = """
+import gc
+from tidegate import memory
+usual = gc.get_threshold()
+memory.spare()
+assert gc.get_threshold() != usual
+memory.loaded()
+made = []
+made.append(made)
+del made
+assert gc.get_threshold() == usual
+print(gc.get_freeze_count(), gc.collect())
+"""
+
 
 def _run(program: str) -> list[int]:
     done = subprocess.run(
@@ -55,3 +69,10 @@ def test_a_process_that_did_not_ask_is_left_alone() -> None:
     """A notebook keeps what it has."""
     before, after = _run(_UNASKED)
     assert after == before
+
+
+def test_what_is_loaded_is_not_looked_through_again() -> None:
+    """Cycles that are made after that are collected as ever."""
+    frozen, collected = _run(_LOADED)
+    assert frozen > 1000
+    assert collected == 1

@@ -192,6 +192,7 @@ class Pipeline:
                 self.append([turned_down(waiting, REPLACED, reason)], source="project")
             self._take_over(rebuild_beside=rebuild_beside)
         memory.leave_out("libllvmlite")  # all kernels are loaded
+        memory.loaded()
         self.keeper.start()
         for sink in self.sinks:
             sink.start()
