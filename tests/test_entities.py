@@ -9,7 +9,7 @@ import pytest
 
 import tidegate
 from payments import FEATURES, WINDOWS, bits, encoded, payments, table, write
-from tidegate import entities
+from tidegate import past
 from tidegate.errors import InputError, RequestError
 from tidegate.features.state import FeatureState
 from tidegate.program import Program
@@ -64,7 +64,7 @@ def by_all(shop: Workspace, entity: dict[str, object]) -> dict[str, object]:
 def test_an_entity_has_the_values_of_the_whole_stream(
     folder: Path, monkeypatch: pytest.MonkeyPatch, select: str, entity: dict[str, object]
 ) -> None:
-    monkeypatch.setattr(entities, "_ROWS", random.choice([100, 1_000]))
+    monkeypatch.setattr(past, "ROWS", random.choice([100, 1_000]))
     shop = tidegate.open(write(folder, features=select, rules="").root)
     (found,) = shop.entity(entity).to_pylist()
     assert {k: v for k, v in found.items() if k not in ("entity", "as_of")} == by_all(shop, entity)

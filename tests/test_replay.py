@@ -9,6 +9,7 @@ import pytest
 
 import tidegate
 from payments import MORE_FEATURES, RULES, bits, encoded, in_one_go, payments, table, write
+from tidegate import past
 from tidegate import replay as replaying
 from tidegate.errors import InputError, RequestError
 from tidegate.workspace import Workspace
@@ -37,6 +38,7 @@ def test_a_replay_of_the_events_is_what_was_decided_live(
     shop: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replaying, "BATCH_ROWS", 170)
+    monkeypatch.setattr(past, "ROWS", 170)
     told: list[tuple[int, int]] = []
     found = shop.replay(progress=lambda done, total: told.append((done, total)))
     assert (found.events, found.target, found.version) == (1_500, "replay", found.version)

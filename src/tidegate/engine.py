@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
+from tidegate.arrived import Arrived, dead_letters
 from tidegate.clock import Clock
 from tidegate.controls import (
     ControlRecord,
@@ -35,6 +36,9 @@ from tidegate.evaluator import BEGINNING, Buffer, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
+from tidegate.labels.arrival import Arrivals, Logged
+from tidegate.labels.history import Past
+from tidegate.labels.waiting import Waiting
 from tidegate.outcome import (
     DEAD_LETTERS,
     DECISIONS,
@@ -48,7 +52,7 @@ from tidegate.program import Program
 from tidegate.proposals import Proposal, waiting
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
-from tidegate.windows.batches import empty, joined
+from tidegate.windows.batches import empty
 from tidegate.windows.state import Closed, WindowState
 
 if TYPE_CHECKING:
@@ -58,9 +62,10 @@ _log = structlog.get_logger()
 
 Integers = npt.NDArray[np.int64]
 
-# The accepted events with `first_offset <= log_offset < until_offset` in the order of the log, in
-# batches with the named columns and `log_offset`; called with the two offsets and the names.
-History: TypeAlias = Callable[[int, int, Sequence[str]], Iterator[pa.RecordBatch]]
+# The accepted events and the labels with `first_offset <= log_offset < until_offset` in the order
+# of the log, events in batches with the named columns and `log_offset`; called with the two offsets
+# and the names.
+History: TypeAlias = Callable[[int, int, Sequence[str]], Iterator[Past]]
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -68,8 +73,9 @@ class EngineState(msgspec.Struct, frozen=True):
 
     Ids are remembered for the dedupe horizon before `newest_ingest_time`, the highest of an event.
     `newest_of_events` is the newest event time of an event, whatever time has passed without one;
-    None where the version has no features. Their state is kept beside this one. `lists` is what
-    people put on lists, by list, and `proposal` what was published and did not take over yet.
+    None where the version has no features. Their state is kept beside this one. `labels` are those
+    that wait for their events. `lists` is what people put on lists, by list, and `proposal` what
+    was published and did not take over yet.
     """
 
     offset: int
@@ -80,6 +86,7 @@ class EngineState(msgspec.Struct, frozen=True):
     dedupe: bytes
     windows: dict[str, bytes]
     newest_of_events: int | None = None
+    labels: bytes = b""
     lists: dict[str, bytes] = {}
     proposal: Proposal | None = None
 
@@ -105,13 +112,15 @@ class Engine:
         clock: Clock,
         offset: int = 0,
         history: History | None = None,
+        logged: Logged | None = None,
         key: bytes = bytes(16),
         threads: int = 1,
     ) -> None:
         """`key` seeds the hashing of the features' keys; `threads` bounds what features use.
 
         `history` gives what was accepted below the engine's offset, waiting for it if need be;
-        without one, versions whose features need it are refused.
+        without one, versions whose features need it are refused. `logged` reads records that the
+        engine has passed; without it, labels whose event was not found before begin to wait.
         """
         self.offset = offset
         self.newest_event_time = BEGINNING
@@ -120,6 +129,7 @@ class Engine:
         self._dedupe = dedupe
         self._clock = clock
         self._history = history
+        self._arrivals = Arrivals(dedupe, logged)
         self._evaluator = Evaluator(program, key=key, threads=threads)
         self._prepared: Rebuild | None = None
         self.proposal: Proposal | None = None  # published, and not yet taken over
@@ -168,6 +178,7 @@ class Engine:
             dedupe=self._dedupe.snapshot(),
             windows={name: state.snapshot() for name, state in self._windows.items()},
             newest_of_events=self._evaluator.newest,
+            labels=self._evaluator.labels.waiting.snapshot(),
             lists=self._evaluator.lists.snapshot(),
             proposal=self.proposal,
         )
@@ -179,6 +190,7 @@ class Engine:
         Raises: DamageError if they are not those of the program's features.
         """
         self._evaluator.restore(sections, newest=state.newest_of_events)
+        self._evaluator.labels.waiting.restore(state.labels)
         self._evaluator.lists.restore(state.lists)
         self.proposal = state.proposal
         self.offset = state.offset
@@ -215,6 +227,11 @@ class Engine:
         return self._evaluator.lists.entries
 
     @property
+    def waiting(self) -> Waiting:
+        """The labels that wait for their events, for metrics."""
+        return self._evaluator.labels.waiting
+
+    @property
     def dedupe(self) -> Dedupe:
         """The index of ids, for metrics."""
         return self._dedupe
@@ -233,9 +250,11 @@ class Engine:
                 case TimeRecord(event_time=time):
                     closed = self._pass_time(time, offset=offset)
                 case _:
-                    pass
+                    records = self._resolved(records, at=entry.ingest_time)
             self._note(records, offset)
             controls = control_rows(records, first_offset=offset, at=entry.ingest_time)
+            if "labels" in controls:
+                self._label(controls["labels"])
             until = offset + len(records)
             outcomes.append(self._outcome(offset, until, closed=closed, controls=controls))
             offset = until
@@ -247,6 +266,16 @@ class Engine:
             self.proposal = waiting(self.proposal, record, offset=offset)
             if isinstance(record, ListRecord):
                 self._evaluator.lists.apply(record, newest=self._evaluator.newest)
+
+    def _resolved(self, records: list[ControlRecord], *, at: int) -> list[ControlRecord]:
+        return self._arrivals.resolve(records, lambda: self.program.intake, at=at)
+
+    def _label(self, labels: pa.RecordBatch) -> None:
+        before = self.waiting.let_go
+        self._evaluator.label(labels)
+        if gone := self.waiting.let_go - before:
+            waiting = len(self.waiting)
+            _log.warning("labels_let_go", labels=gone, waiting=waiting, total=before + gone)
 
     def _program_of(self, files: Mapping[str, str], offset: int) -> Program:
         """The program of a version, which need not be compiled where it was prepared."""
@@ -279,8 +308,8 @@ class Engine:
         if rebuild.is_needed and rebuild.offset < offset:
             if self._history is None:
                 raise ValueError("an engine without history cannot go on with other features")
-            for events in self._history(rebuild.offset, offset, rebuild.columns):
-                rebuild.follow(events)
+            for past in self._history(rebuild.offset, offset, rebuild.columns):
+                rebuild.follow(past)
         return rebuild
 
     def _pass_time(self, time: int, *, offset: int) -> dict[str, Closed]:
@@ -295,24 +324,26 @@ class Engine:
     def _events(self, stretch: Sequence[Work]) -> Outcome:
         program = self.program
         decoded = [self._decode(work) for work in stretch]
-        arrived = _Arrived.of(stretch, decoded)
-        ids = _text(arrived.events[program.schema.id])
+        entries = [work.entry for work in stretch]
+        arrived = Arrived.of(entries, decoded)
+        ids = arrived.ids(program.schema)
         seen = self._dedupe.update(
             ids, offsets=arrived.offsets, ingest_times=arrived.ingest_times
         ).first
         new = seen < 0
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
-        events = _complete(arrived, new, program)
-        verdict = self._evaluator.evaluate(events, decided_at=self._clock.now())
-        closed = self._close(events, verdict.chosen)
+        events = arrived.accepted(new, program.schema)
+        labelled = self._evaluator.labelled(events)
+        verdict = self._evaluator.evaluate(labelled, decided_at=self._clock.now())
+        closed = self._close(labelled, verdict.chosen)
         return self._outcome(
             stretch[0].entry.first_offset,
             stretch[-1].entry.next_offset,
             events=events,
             decisions=verdict.decisions,
             features=verdict.features,
-            dead_letters=_dead_letters(stretch, decoded),
-            duplicates=_duplicates(arrived, ids, seen),
+            dead_letters=dead_letters(entries, decoded),
+            duplicates=arrived.duplicates(ids, seen),
             closed=closed,
         )
 
@@ -374,85 +405,11 @@ class Engine:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Arrived:
-    """The decoded events of a stretch, duplicates still among them."""
-
-    events: pa.RecordBatch
-    offsets: Integers
-    ingest_times: Integers
-    sources: pa.StringArray
-
-    @classmethod
-    def of(cls, stretch: Sequence[Work], decoded: Sequence[Decoded]) -> _Arrived:
-        counts = [len(a.rows) for a in decoded]
-        entries = [w.entry for w in stretch]
-        batches = [a.events for a in decoded]
-        return cls(
-            events=joined(batches, batches[0].schema),
-            offsets=np.concatenate(
-                [a.rows + e.first_offset for a, e in zip(decoded, entries, strict=True)]
-            ),
-            ingest_times=np.repeat([e.ingest_time for e in entries], counts),
-            sources=pa.array([e.source for e in entries], pa.string()).take(
-                pa.array(np.repeat(np.arange(len(entries)), counts), pa.int64())
-            ),
-        )
-
-
-def _complete(arrived: _Arrived, new: npt.NDArray[np.bool_], program: Program) -> pa.RecordBatch:
-    """The events that are no duplicates, with the columns that Tidegate adds."""
-    added: list[pa.Array[Any]] = [
-        pa.array(arrived.ingest_times, pa.int64()).cast(pa.timestamp("us")),
-        arrived.sources,
-        pa.array(arrived.offsets, pa.int64()),
-    ]
-    batch = pa.RecordBatch.from_arrays(
-        [*arrived.events.columns, *added], schema=events_schema(program.schema)
-    )
-    return batch if new.all() else batch.filter(pa.array(new))
-
-
-def _duplicates(arrived: _Arrived, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:
-    rows = pa.array(np.flatnonzero(seen >= 0), pa.int64())
-    columns: list[pa.Array[Any]] = [
-        pa.array(arrived.offsets, pa.int64()).take(rows),
-        ids.take(rows),
-        pa.array(seen, pa.int64()).take(rows),
-        arrived.sources.take(rows),
-        pa.array(arrived.ingest_times, pa.int64()).cast(pa.timestamp("us")).take(rows),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=DUPLICATES)
-
-
-def _dead_letters(stretch: Sequence[Work], decoded: Sequence[Decoded]) -> pa.RecordBatch:
-    rows = [
-        {
-            "log_offset": work.entry.first_offset + dead.row,
-            "reason": dead.reason.value,
-            "column": dead.column,
-            "message": dead.message,
-            "source": work.entry.source,
-            "ingest_time": work.entry.ingest_time,
-            "record": work.entry.records[dead.row],
-        }
-        for work, result in zip(stretch, decoded, strict=True)
-        for dead in result.dead
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
-
-
 def _sorted_late(late: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Late rows of all queries in order of the log."""
     if not late:
         return empty(LATE_ROWS)
     return pa.Table.from_batches(late).sort_by("log_offset").combine_chunks().to_batches()[0]
-
-
-def _text(ids: pa.Array[Any]) -> pa.StringArray:
-    """Ids as text, whatever their type."""
-    text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
-    return cast("pa.StringArray", text)
 
 
 def _stretches(work: Sequence[Work]) -> Iterator[list[Work]]:

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidegate.errors import InputError, RequestError
-from tidegate.evaluator import BEGINNING, Integers, newest_times
+from tidegate.evaluator import BEGINNING, newest_times
 from tidegate.features.compile import FeaturePlan
+from tidegate.labels.correction import Labelling
+from tidegate.labels.history import LabelRows, Past
+from tidegate.past import end_of, written_past
 from tidegate.program import Program
 from tidegate.project.values import suggestion
 from tidegate.schema import Schema
-from tidegate.warehouse.feed import TableFeed, Written
-
-_ROWS = 131_072
 
 Entity = Mapping[str, object]
 
@@ -66,7 +66,12 @@ def current(program: Program, tables: Path, entities: Sequence[Entity]) -> pa.Ta
     state = FeatureState(plan, key=os.urandom(16), threads=os.cpu_count() or 1)
     keys = None if any(_needs_all(plan, e) for e in entities) else entities
     newest = BEGINNING
-    for events, times in _history(program, tables):
+    labels = Labelling(program.project)
+    for stretch in _history(program, tables):
+        if isinstance(stretch, LabelRows):
+            labels.take(stretch.rows, state)
+            continue
+        events, times = labels.fill(stretch), newest_times(stretch, program, newest)
         newest = int(times[-1])
         chosen = None if keys is None else _mask(plan, events, keys)
         if chosen is None:
@@ -160,16 +165,13 @@ def _equal(column: pa.Array[Any], value: object) -> pa.Array[Any]:
     return pc.equal(column, pa.scalar(value, column.type)).fill_null(False)  # noqa: FBT003 - a value
 
 
-def _history(program: Program, tables: Path) -> Iterator[tuple[pa.RecordBatch, Integers]]:
-    """The events with the columns that features read, and the newest event time at each."""
-    table = Written(tables / "events")
-    feed = TableFeed(table, table.end, columns=_plan(program).columns)
-    newest = BEGINNING
-    for delivery in feed.deliveries(0, until=feed.end(), rows_max=_ROWS):
-        for events in delivery.rows.combine_chunks().to_batches():
-            times = newest_times(events, program, newest)
-            newest = int(times[-1])
-            yield events, times
+def _history(program: Program, tables: Path) -> Iterator[Past]:
+    """The events with the columns that features read, and the labels if they read any."""
+    plan = _plan(program)
+    with_labels = plan.takes_labels
+    end = end_of(tables, with_labels=with_labels)
+    columns = plan.columns | {program.schema.id} if with_labels else plan.columns
+    return written_past(tables, 0, end, columns=columns, with_labels=with_labels)
 
 
 def _shown(entity: Entity) -> str:

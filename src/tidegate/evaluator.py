@@ -19,6 +19,8 @@ import pyarrow as pa
 from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan
+from tidegate.labels.correction import Labelling
+from tidegate.labels.history import LabelRows, Past
 from tidegate.lists.membership import Lists
 from tidegate.outcome import features_schema
 from tidegate.program import Program
@@ -62,6 +64,7 @@ class Evaluator:
         self.stages = Stages()
         self.newest = BEGINNING
         self.lists = Lists(program.lists)
+        self.labels = Labelling(program.project)
         self.state = _state(program.features, key=key, threads=threads)
         self._key, self._threads = key, threads
         self._pseudonym_key = pseudonym_key(key)
@@ -102,6 +105,17 @@ class Evaluator:
         time = self.program.schema.event_time
         return asked.beside(seen, self.lists, event_time=time, newest=newest)
 
+    def labelled(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """The events with the labels that have waited for them: what is to be evaluated.
+
+        To be asked once for each event, in the order of the log.
+        """
+        return self.labels.fill(events)
+
+    def label(self, labels: pa.RecordBatch) -> None:
+        """Take in labels, rows of their table: from here on features see them."""
+        self.labels.take(labels, self.state)
+
     def compute(self, events: pa.RecordBatch) -> Features | None:
         """The features of events with (at least) the declared columns, which count from now on.
 
@@ -140,6 +154,8 @@ class Evaluator:
         then.newest = max(self.newest, rebuild.newest)
         then.lists = self.lists
         then.lists.use(program.lists)
+        then.labels = self.labels
+        then.labels.use(program.project)
         if then.state is not None:
             for other in (self.state, rebuild.state):
                 if other is not None:
@@ -164,6 +180,7 @@ class Rebuild:
         kept = [] if before.features is None else before.features.entities
         self._plan = after.features and after.features.without([e.fingerprint for e in kept])
         self.state = _state(self._plan, key=key, threads=threads)
+        self._labels = Labelling(after.project)
 
     @property
     def is_needed(self) -> bool:
@@ -174,13 +191,25 @@ class Rebuild:
     def columns(self) -> tuple[str, ...]:
         """The declared columns that are read."""
         wanted = frozenset() if self._plan is None else self._plan.columns
+        if self._takes_labels:
+            wanted |= {self.after.schema.id}
         return tuple(name for name in self.after.schema.names if name in wanted)
 
-    def follow(self, events: pa.RecordBatch) -> None:
-        """Take in the events that follow those so far, where it is needed.
+    @property
+    def _takes_labels(self) -> bool:
+        return self._plan is not None and self._plan.takes_labels
 
-        They have the `columns` and `log_offset`.
+    def follow(self, past: Past) -> None:
+        """Take in the events or labels that follow those so far, where it is needed.
+
+        Events have the `columns` and `log_offset`.
         """
+        if isinstance(past, LabelRows):
+            if self._takes_labels:
+                self._labels.take(past.rows, self.state)
+            self.offset = int(past.rows["log_offset"][-1].as_py() or 0) + 1
+            return
+        events = self._labels.fill(past) if self._takes_labels else past
         newest = newest_times(events, self.after, self.newest)
         if self.state is not None and len(newest):
             self.state.update(events, newest=newest)

@@ -22,7 +22,6 @@ from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
 
-import pyarrow as pa
 import structlog
 
 from tidegate import memory
@@ -37,8 +36,11 @@ from tidegate.errors import StorageFullError
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.keeper import Keeper
+from tidegate.labels.correction import COLUMNS
+from tidegate.labels.history import Past
 from tidegate.logged import Logged, versions_at_work
 from tidegate.outcome import Outcome
+from tidegate.past import past
 from tidegate.program import Program
 from tidegate.project.project import Project
 from tidegate.proposals import REPLACED, turned_down
@@ -61,7 +63,6 @@ GATHER_SECONDS_MAX = 0.05
 BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that
 SINK_STOP_SECONDS = 5.0  # a sink that hangs is left behind; the rest comes after the next start
 FULL_DISK_PAUSE_SECONDS = 0.5
-HISTORY_ROWS = 131_072  # read at a time, where features are rebuilt
 PENDING_ROWS_MAX = 81_920  # decided and not yet in the tables; the engine waits beyond that
 
 
@@ -292,17 +293,18 @@ class Pipeline:
 
     def _history(
         self, stopped: threading.Event, first: int, until: int, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """Accepted events of a stretch of the log, from their table once it has come that far."""
+    ) -> Iterator[Past]:
+        """Accepted events and labels of a stretch of the log, once the tables have come so far."""
         while self.warehouse.position < until:
             self.writer.flush(timeout_seconds=1.0)
             if stopped.wait(0.001):
                 raise Abandoned
-        feed = self.warehouse.feed("events", columns=columns)
-        for delivery in feed.deliveries(first, until=until, rows_max=HISTORY_ROWS):
+        events = self.warehouse.feed("events", columns=columns)
+        labels = self.warehouse.feed("labels", columns=COLUMNS)
+        for stretch in past(events, labels, first, until):
             if stopped.is_set():
                 raise Abandoned
-            yield from delivery.rows.combine_chunks().to_batches()
+            yield stretch
 
     # -- waiting ---------------------------------------------------------------------------------
 

@@ -76,7 +76,13 @@ def begun(
     ids = LoggedIds(log, program.schema)
     dedupe = Dedupe.open(folder.dedupe, horizon=horizon, key=folder.key(), lookup=ids)
     return Engine(
-        program, dedupe, clock=clock, history=history, key=folder.key(), threads=threads_of_engine()
+        program,
+        dedupe,
+        clock=clock,
+        history=history,
+        logged=ids.record,
+        key=folder.key(),
+        threads=threads_of_engine(),
     )
 
 
@@ -109,15 +115,22 @@ def restored(
     """
     state = snapshot.state
     program = Program.of(state.files)
+    ids = LoggedIds(log, program.schema)
     dedupe = Dedupe.restore(
         state.dedupe,
         folder.dedupe,
         horizon=program.project.stream.dedupe_horizon_us,
         key=folder.key(),
-        lookup=LoggedIds(log, program.schema),
+        lookup=ids,
     )
     engine = Engine(
-        program, dedupe, clock=clock, history=history, key=folder.key(), threads=threads_of_engine()
+        program,
+        dedupe,
+        clock=clock,
+        history=history,
+        logged=ids.record,
+        key=folder.key(),
+        threads=threads_of_engine(),
     )
     try:
         engine.restore(state, snapshot.sections())

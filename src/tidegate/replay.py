@@ -30,7 +30,9 @@ from tidegate.datafolder import DataFolder
 from tidegate.errors import RequestError
 from tidegate.evaluator import Evaluator
 from tidegate.frames import conformed
+from tidegate.labels.history import LabelRows, Past
 from tidegate.outcome import DECISIONS
+from tidegate.past import end_of, past, written_past
 from tidegate.program import Program
 from tidegate.project.checks import TABLES
 from tidegate.project.values import IDENTIFIER
@@ -72,12 +74,12 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Events with the declared columns and `log_offset`, and how far the source is read.
+    """Events with the declared columns and `log_offset`, or labels; how far the source is read.
 
     `done` of `total` counts whatever the source counts by: offsets, rows or bytes.
     """
 
-    events: pa.RecordBatch
+    past: Past
     done: int
     total: int
     refused: int = 0
@@ -89,14 +91,28 @@ class Stretch:
 def table_history(path: Path, program: Program) -> Iterator[Stretch]:
     """The rows of a table in order of the log, as the table stands now.
 
+    Among those of the table of events come the labels, where the program has a column for them.
     Raises: InputError if there is no such table, or a column is missing or of another type.
     """
-    table = Written(path)
-    feed = TableFeed(table, table.end, columns=program.schema.names)
-    end = feed.end()
-    for delivery in feed.deliveries(0, until=end, rows_max=BATCH_ROWS):
-        for batch in _numbered(delivery.rows, program):
-            yield Stretch(batch, delivery.next_offset, end)
+    with_labels = path.name == "events" and program.project.labels.column is not None
+    if path.name == "events":
+        end = end_of(path.parent, with_labels=with_labels)
+        names = program.schema.names
+        found = written_past(path.parent, 0, end, columns=names, with_labels=with_labels)
+    else:
+        table = Written(path)
+        end, feed = table.end(), TableFeed(table, table.end, columns=program.schema.names)
+        found = past(feed, None, 0, end)
+    for stretch in found:
+        if isinstance(stretch, LabelRows):
+            yield Stretch(stretch, _end(stretch.rows), end)
+            continue
+        for batch in _numbered(pa.Table.from_batches([stretch]), program):
+            yield Stretch(batch, _end(stretch), end)
+
+
+def _end(rows: pa.RecordBatch) -> int:
+    return int(rows["log_offset"][-1].as_py() or 0) + 1
 
 
 def file_history(paths: Sequence[Path], program: Program) -> Iterator[Stretch]:
@@ -363,7 +379,10 @@ def replay(
         with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
             writes = _Behind(writing)
             for stretch in _ahead(history, reading):
-                rows, decisions = _evaluated(evaluator, stretch.events, clock)
+                if isinstance(stretch.past, LabelRows):
+                    evaluator.label(stretch.past.rows)
+                    continue
+                rows, decisions = _evaluated(evaluator, stretch.past, clock)
                 writes.run(partial(target.write, rows))
                 tally.add(decisions, stretch.refused)
                 if progress is not None:
@@ -405,7 +424,7 @@ def _evaluated(
     evaluator: Evaluator, events: pa.RecordBatch, clock: Clock
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """The rows of a replay, and the decisions in them."""
-    verdict = evaluator.evaluate(events, decided_at=clock.now())
+    verdict = evaluator.evaluate(evaluator.labelled(events), decided_at=clock.now())
     decisions, columns = verdict.decisions, [verdict.decisions[f.name] for f in _WHOSE]
     if verdict.features is not None:
         columns += verdict.features.columns[len(_WHOSE) : -1]  # the offset comes last

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from traceback import format_exception
 from typing import Protocol, TypeAlias
 
-import pyarrow as pa
 import structlog
 
 from tidegate.controls import ControlRecord, VersionRecord
@@ -22,6 +21,7 @@ from tidegate.door import Door
 from tidegate.engine import Engine
 from tidegate.errors import InputError, StorageFullError
 from tidegate.evaluator import Rebuild
+from tidegate.labels.history import Past
 from tidegate.program import Program
 from tidegate.proposals import REFUSED, Proposal, turned_down, version_of
 from tidegate.recovery import refuse_other_dedupe
@@ -33,8 +33,8 @@ NEAR_RECORDS = 16_384  # a rebuild that is no further behind may be taken over
 _PAUSE_SECONDS = 0.5  # before trying again where the disk is full
 _STEP_SECONDS = 0.002
 
-# Accepted events of a stretch of the log, until told to stop; raises Abandoned then.
-Read: TypeAlias = Callable[[threading.Event, int, int, Sequence[str]], Iterator[pa.RecordBatch]]
+# Accepted events and labels of a stretch of the log, until told to stop; raises Abandoned then.
+Read: TypeAlias = Callable[[threading.Event, int, int, Sequence[str]], Iterator[Past]]
 
 
 class Abandoned(Exception):  # noqa: N818 - not an error: somebody does not want it any more
@@ -176,8 +176,8 @@ class Succession:
         left = engine.offset
         while left > NEAR_RECORDS:
             end = warehouse.position
-            for events in self._read(self._unwanted, rebuild.offset, end, rebuild.columns):
-                rebuild.follow(events)
+            for past in self._read(self._unwanted, rebuild.offset, end, rebuild.columns):
+                rebuild.follow(past)
             rebuild.offset, before = end, left
             left = engine.offset - end
             if left > before // 2:

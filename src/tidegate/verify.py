@@ -26,7 +26,9 @@ from tidegate.datafolder import DataFolder
 from tidegate.engine import Engine, Work
 from tidegate.errors import DamageError, InputError, TidegateError
 from tidegate.eventlog.contract import EventLog
+from tidegate.labels.history import Past
 from tidegate.outcome import Outcome
+from tidegate.past import written_past
 from tidegate.program import Program
 from tidegate.recovery import begun, first_program, restored
 from tidegate.snapshots import Snapshot, Snapshots
@@ -36,7 +38,6 @@ from tidegate.warehouse.layout import fitted
 
 SHOWN_MAX = 20
 _COMPARED_ROWS = 65_536
-_HISTORY_ROWS = 131_072
 _READ_BYTES = 8 << 20
 _TABLES = ("decisions", "features")
 
@@ -195,14 +196,9 @@ def _read(log: EventLog, offset: int) -> Sequence[Any]:
         ) from error
 
 
-def _history(
-    tables: Path, first: int, until: int, columns: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    """The accepted events of a stretch, as their table has them."""
-    table = Written(tables / "events")
-    feed = TableFeed(table, lambda: until, columns=columns)
-    for delivery in feed.deliveries(first, until=until, rows_max=_HISTORY_ROWS):
-        yield from delivery.rows.combine_chunks().to_batches()
+def _history(tables: Path, first: int, until: int, columns: Sequence[str]) -> Iterator[Past]:
+    """The accepted events and the labels of a stretch, as their tables have them."""
+    return written_past(tables, first, until, columns=columns)
 
 
 # -- the comparison --------------------------------------------------------------------------------
