@@ -88,12 +88,14 @@ class Workspace:
         self.project = project
         self._clock = clock
 
-    def query(self, sql: str) -> QueryResult:
-        """The rows of one SELECT in DuckDB's SQL over all tables.
+    def query(self, sql: str, *, dialect: str = "duckdb") -> QueryResult:
+        """The rows of one SELECT over all tables.
 
+        It is in DuckDB's SQL, or in that of `bigquery`, `athena`, `trino`, `tsql`, `snowflake` or
+        `spark`.
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
-        return query(self._tables(), sql)
+        return query(self._tables(), sql, dialect=dialect)
 
     @property
     def versions(self) -> Versions:

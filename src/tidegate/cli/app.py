@@ -18,6 +18,7 @@ import typer
 from tidegate import memory
 from tidegate.cli.backtest import backtest
 from tidegate.cli.keys import keys
+from tidegate.cli.top import top
 from tidegate.cli.versions import add_to as add_versions
 from tidegate.errors import InputError, ProjectError, TidegateError
 
@@ -193,17 +194,26 @@ def query(
     sql: Annotated[
         str, typer.Argument(metavar="SQL", help="One SELECT in DuckDB's SQL.", show_default=False)
     ],
+    dialect: Annotated[
+        str,
+        typer.Option(
+            help="Whose SQL it is: duckdb, bigquery, athena, trino, tsql, snowflake or spark."
+        ),
+    ] = "duckdb",
     format: FormatOption = None,  # noqa: A002 - named as on the command line
     output: Output = None,
 ) -> None:
-    """Ask the tables in DuckDB's SQL.
+    """Ask the tables in SQL.
 
     There are events, features, decisions, dead_letters, duplicates, late_rows, and one for each
     window query.
     """
     from tidegate.cli.rows import write
 
-    write(_open(folder).query(sql), format and format.value, output)
+    found = _open(folder).query(sql, dialect=dialect)
+    for note in found.notes:
+        _remark(f"note: {note}")
+    write(found, format and format.value, output)
 
 
 @app.command()
@@ -306,6 +316,7 @@ def verify(
 
 app.command()(backtest)
 add_versions(app)
+app.command()(top)
 
 
 @letters.callback()
