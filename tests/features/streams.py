@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -218,6 +218,11 @@ def expected(stream: Stream) -> list[list[Any]]:
         for (key, row), newest in zip(stream.events, stream.newest, strict=True)
     ]
     return [[row[c] for row in rows] for c in range(len(stream.plan.calls))]
+
+
+def held(plan: EntityPlan, buffers: Iterable[Any]) -> bytes:
+    """What a snapshot is of, as the bytes of one that was taken of it at rest."""
+    return b"".join(EntityState.restore(plan, buffers, key=SECRET).snapshot())
 
 
 def bits(found: Sequence[Sequence[Any]]) -> list[list[str]]:

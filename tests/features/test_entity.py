@@ -23,6 +23,7 @@ from .streams import (
     close,
     expected,
     flat,
+    held,
     plain,
     plans_of,
     streams,
@@ -102,7 +103,7 @@ def test_a_snapshot_is_of_the_moment_when_it_was_begun(
     times = np.array([row.time for _, row in stream.events], dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tidegate.features.entity._PIECE_WORDS", piece)
-        whole = [bytes(b) for b in state.snapshot()]
+        whole = held(stream.plan, state.snapshot())
         buffers, found = state.begin_snapshot().buffers(), []
         for i in range(at, len(times)):
             found += [bytes(b) for b in islice(buffers, data.draw(st.integers(0, 2)))]
@@ -110,7 +111,7 @@ def test_a_snapshot_is_of_the_moment_when_it_was_begun(
             state.update(batch.slice(i, 1), times=times[part], newest=newest[part])
             if data.draw(st.booleans()):
                 state.expire(int(newest[i]))
-        assert [*found, *(bytes(b) for b in buffers)] == whole
+        assert held(stream.plan, [*found, *(bytes(b) for b in buffers)]) == whole
 
 
 @settings(max_examples=EXAMPLES)

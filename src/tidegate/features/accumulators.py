@@ -17,6 +17,7 @@ from tidegate.events.fingerprints import inline
 from tidegate.features.history import Rows, at
 from tidegate.features.layout import (
     A_BASE,
+    A_BEST,
     A_DOUBLE,
     A_FILTER,
     A_FILTER_AT,
@@ -32,7 +33,10 @@ Answer = tuple[int, int]
 
 
 class Operation(NamedTuple):
-    """What an accumulator takes from a row: its value word, and the flags that let it in."""
+    """What an accumulator takes from a row: its value word, and the flags that let it in.
+
+    `best` is which extreme of a chunk it may look up.
+    """
 
     base: int
     value: int
@@ -42,6 +46,7 @@ class Operation(NamedTuple):
     filter: int
     scale: float
     double: int
+    best: int
 
 
 @inline
@@ -56,6 +61,7 @@ def operation(program: Words, a: int, r: int) -> Operation:
         program[a + A_FILTER],
         real(program[a + A_SCALE]),
         program[a + A_DOUBLE],
+        program[a + A_BEST],
     )
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - all aggregates are called in one way, whatever each of them needs
 """Every kind of accumulator by its number: taken through a run of rows, or looked at once."""
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tidegate.features.layout import (
     C_READ,
     C_SCALE,
     CALL,
+    CALLS,
     CALLS_AT,
     COUNT_,
     DISTINCT,
@@ -54,10 +56,14 @@ from tidegate.features.sums import (
     add_integer,
     evict_double,
     evict_integer,
+    keep_sum,
+    load_sum,
     move_double,
     move_integer,
     read_double,
     read_integer,
+    shift_sum,
+    tell_sum,
     worn_double,
 )
 from tidegate.features.variance import (
@@ -102,8 +108,12 @@ def include(
             acc[b] = count_distinct(rows, op, s, e)
 
 
-def _runner(move: Any, read: Any) -> Any:
-    """A function that takes an accumulator through a run and writes what its calls give."""
+def _runner(begin: Any, move: Any, read: Any, end: Any) -> Any:
+    """A function that takes an accumulator through a run and writes what its calls give.
+
+    What `begin` gives is moved and read, and goes to `end`: the accumulator in registers, or where
+    it lies.
+    """
 
     @unfolded
     def go(
@@ -117,22 +127,23 @@ def _runner(move: Any, read: Any) -> Any:
         batch: Batch,
         run: Run,
     ) -> None:
-        b, n = op.base, batch.n
+        held, calls = begin(acc, op.base), program[CALLS]
         c = program[CALLS_AT] + CALL * program[a + A_FIRST]
         last = program[CALLS_AT] + CALL * program[a + A_LAST]
         # What is stored could be the program, for all that the compiler knows: read it before.
-        column, what = program[c + C_OUT] * n, program[c + C_READ]
+        column, what = program[c + C_OUT], program[c + C_READ]
         limit, scale = program[c + C_LIMIT], program[c + C_SCALE]
         for x in range(run.size):
             k, s2, e2 = run.of[x], run.starts[x], run.ends[x]
-            move(acc, b, rows, op, s, e, s2, e2)
+            held = move(acc, held, rows, op, s, e, s2, e2)
             s, e = s2, e2
-            word, state = read(acc, b, rows, op, s, e, what, limit, scale)
-            batch.out[column + k], batch.status[column + k] = word, state
+            word, state = read(acc, held, rows, op, s, e, what, limit, scale)
+            to = k * calls + column
+            batch.out[to], batch.status[to] = word, state
             for d in range(c + CALL, last, CALL):
                 word, state = read(
                     acc,
-                    b,
+                    held,
                     rows,
                     op,
                     s,
@@ -141,10 +152,34 @@ def _runner(move: Any, read: Any) -> Any:
                     program[d + C_LIMIT],
                     program[d + C_SCALE],
                 )
-                to = program[d + C_OUT] * n + k
+                to = k * calls + program[d + C_OUT]
                 batch.out[to], batch.status[to] = word, state
+        end(acc, op.base, held)
 
     return go
+
+
+@inline
+def _place(acc: Words, b: int) -> int:
+    return b
+
+
+@inline
+def _done(acc: Words, b: int, held: int) -> None:
+    """It is where it was."""
+
+
+def _placed(move: Any, read: Any) -> Any:
+    """A runner of an accumulator that stays where it lies."""
+
+    @inline
+    def moved(
+        acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+    ) -> int:
+        move(acc, b, rows, op, s, e, s2, e2)
+        return b
+
+    return _runner(_place, moved, read, _done)
 
 
 @inline
@@ -152,17 +187,17 @@ def _stay(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int
     """Nothing to keep up."""
 
 
-_run_rows = _runner(_stay, read_rows)
-_run_count = _runner(move_count, read_count)
-_run_integer = _runner(move_integer, read_integer)
-_run_double = _runner(move_double, read_double)
-_run_variance = _runner(move_variance, read_variance)
-_run_least = _runner(move_least, read_least)
-_run_greatest = _runner(move_greatest, read_greatest)
-_run_distinct = _runner(move_distinct, read_count)
-_run_true = _runner(move_true, read_true)
-_run_first = _runner(move_first, read_position)
-_run_last = _runner(move_last, read_position)
+_run_rows = _placed(_stay, read_rows)
+_run_count = _placed(move_count, read_count)
+_run_integer = _placed(move_integer, read_integer)
+_run_double = _runner(load_sum, shift_sum, tell_sum, keep_sum)
+_run_variance = _placed(move_variance, read_variance)
+_run_least = _placed(move_least, read_least)
+_run_greatest = _placed(move_greatest, read_greatest)
+_run_distinct = _placed(move_distinct, read_count)
+_run_true = _placed(move_true, read_true)
+_run_first = _placed(move_first, read_position)
+_run_last = _placed(move_last, read_position)
 
 
 @unfolded
@@ -243,7 +278,7 @@ def _glancer(move: Any, read: Any, size: int) -> Any:
         first = program[CALLS_AT] + CALL * program[a + A_FIRST]
         last = program[CALLS_AT] + CALL * program[a + A_LAST]
         for c in range(first, last, CALL):
-            to = program[c + C_OUT] * batch.n + k
+            to = k * program[CALLS] + program[c + C_OUT]
             word, state = read(
                 batch.copy,
                 0,
@@ -312,7 +347,7 @@ def glance_any(
         # Integers come back exactly, so that the table itself may go there and back.
         count = glance_distinct(acc, op.base, rows, op, s, e, s2, e2)
         for c in range(program[a + A_FIRST], program[a + A_LAST]):
-            to = program[program[CALLS_AT] + CALL * c + C_OUT] * batch.n + k
+            to = k * program[CALLS] + program[program[CALLS_AT] + CALL * c + C_OUT]
             batch.out[to], batch.status[to] = count, 1
 
 

@@ -14,7 +14,7 @@ from tidegate.events.fingerprints import inline
 from tidegate.features.accumulators import operation
 from tidegate.features.aggregates import exclude, readmit
 from tidegate.features.columns import DESCRIPTION, INT, WORDS, is_null, text_of
-from tidegate.features.history import Rows, at, first_from, rows_of
+from tidegate.features.history import Rows, at, first_from, forget_bests, rows_of
 from tidegate.features.keys import find_key
 from tidegate.features.layout import (
     A_FILTER,
@@ -51,7 +51,7 @@ from tidegate.features.memory import (
     release,
     words_at,
 )
-from tidegate.features.packing import keep_key
+from tidegate.features.packing import guard_rows, keep_key
 from tidegate.features.runs import keep_text
 from tidegate.features.shards import HEAP_FULL, facts_of
 
@@ -133,6 +133,7 @@ def _correct(
     for entering in range(2):
         if entering:
             _write(rows, at(rows, p), given, k, changed, texts)
+            forget_bests(rows, p, p + 1)
         for frame in range(program[FRAMES]):
             f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
             s, e = records[held], records[held + 1]
@@ -190,6 +191,7 @@ def amend(
                 shard[NEED] = need
                 return int(4 * s + HEAP_FULL)
             keep_key(shard, program, r)
+            guard_rows(shard, program, records, r, p, p + 1)
             _correct(shard, program, r, p, rows_given, k, changed, described)
             progress[FOUND] += 1
         progress[DONE] = k + 1

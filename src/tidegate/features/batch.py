@@ -21,6 +21,8 @@ from tidegate.sql.columns import Column, Columns, Piece, Shape, Slab
 SHARDS = 32
 ALONE = 2048  # rows that are not worth waking other threads for
 
+_ROWS = 64  # rows whose results are written by one thread: their bits fill words of their own
+
 Found: TypeAlias = tuple[Column, Mapping[int, str]]  # a column, and why rows of it have errors
 
 _SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
@@ -179,9 +181,17 @@ class Writer:
         slab, words = Slab(self._shape, n), self._plan(n)
         out, status, ranks, memory = batch.out, batch.status, batch.ranks, slab.memory
         if n > ALONE:
-            run(lambda a, b: emit(out, status, ranks, n, words, a, b, memory), count, wide=True)
+            parts: list[Words] = []
+
+            def write(first: int, last: int) -> None:
+                part, rows = words.copy(), (_ROWS * first, min(n, _ROWS * last))
+                emit(out, status, ranks, *rows, part, memory)
+                parts.append(part)
+
+            run(write, -(-n // _ROWS), wide=True)
+            words = np.sum(parts, axis=0)
         else:
-            emit(out, status, ranks, n, words, 0, count, memory)
+            emit(out, status, ranks, 0, n, words, memory)
         slab.nulls, errors = words[3::5].tolist(), words[4::5].tolist()
         found: list[Found] = [
             (Piece(slab, c), self._errors(c, batch) if errors[c] else _NONE) for c in range(count)
@@ -211,7 +221,7 @@ class Writer:
 
     def _errors(self, c: int, batch: Batch) -> Mapping[int, str]:
         n, call = batch.n, self._calls[c]
-        rows = np.sort(batch.order[np.flatnonzero(batch.status[c * n : (c + 1) * n] > 1)])
+        rows = np.sort(batch.order[np.flatnonzero(batch.status.reshape(n, -1)[:, c] > 1)])
         return dict.fromkeys(rows.tolist(), f"sum overflows {call.type}")
 
 

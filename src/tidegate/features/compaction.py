@@ -10,7 +10,15 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import INT, WORDS
-from tidegate.features.history import CHUNK, CHUNK_BITS, at, capacity_of, free_deferred, rows_of
+from tidegate.features.history import (
+    CHUNK,
+    CHUNK_BITS,
+    at,
+    capacity_of,
+    free_deferred,
+    rows_of,
+    words_of_chunk,
+)
 from tidegate.features.layout import (
     BASE,
     BLOCK,
@@ -51,7 +59,8 @@ def _move_block(shard: Words, program: Words, old: Words, records: Words, r: int
         records[r + ORIGIN] = records[r + BASE]
     elif capacity < 0:
         held = (start + count + CHUNK - 1) >> CHUNK_BITS
-        directory = _move_words(shard, old, records[r + BLOCK], held, -capacity)
+        words = -capacity * words_of_chunk(program)
+        directory = _move_words(shard, old, records[r + BLOCK], words, words)
         records[r + BLOCK], heap, size = directory, words_at(shard[HEAP]), CHUNK * width
         for k in range(held):
             heap[directory + k] = _move_words(shard, old, heap[directory + k], size, size)

@@ -9,114 +9,88 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import BYTES, INT, WORDS
-from tidegate.features.foresight import AHEAD
+from tidegate.features.foresight import AHEAD, LINE
 from tidegate.features.layout import BOOLEAN, DECIMAL
 from tidegate.features.memory import HEAP, Words, bytes_at, kernel, prefetch, words_at
 
 
 @inline
-def _emit_valid(states: Any, ranks: Words, n: int, valid: Any) -> tuple[int, int]:
-    """Write the bits of what is valid; how many nulls there are, errors among them."""
-    nulls, errors, byte = 0, 0, 0
-    for i in range(n):
-        state = int(states[ranks[i]])
-        there = state & 1
-        nulls += 1 - there
+def _emit_bits(states: Any, places: Words, count: int) -> tuple[int, int, int]:
+    """For up to eight rows the bits of what is valid, how many there are, and how many errors."""
+    byte, there, errors = 0, 0, 0
+    for x in range(count):
+        state = int(np.int64(states[places[x]]))
+        byte |= (state & 1) << x
+        there += state & 1
         errors += state >> 1
-        byte |= there << (i & 7)
-        if i & 7 == 7:
-            valid[i >> 3] = byte
-            byte = 0
-    if n & 7 != 0:
-        valid[n >> 3] = byte
-    return nulls, errors
+    return byte, there, errors
 
 
 @inline
-def _emit_byte(
-    given: Words, states: Any, ranks: Words, first: int, last: int, values: Words
-) -> tuple[int, int]:
-    """Write up to eight words; the bits of what is valid, and how many errors there are."""
-    byte, errors = 0, 0
-    for i in range(first, last):
-        state = int(states[ranks[i]])
-        there = state & 1
-        values[i] = given[ranks[i]] if there else 0
-        byte |= there << (i - first)
-        errors += state >> 1
-    return byte, errors
+def _emit_words(given: Words, byte: int, places: Words, count: int, values: Words) -> None:
+    for x in range(count):
+        values[x] = given[places[x]] if (byte >> x) & 1 else 0
 
 
 @inline
-def _emit_words(
-    given: int, states: Any, ranks: Words, n: int, valid: Any, values: Words
-) -> tuple[int, int]:
-    """Write words and the bits of what is valid; how many nulls there are, errors among them."""
-    there, errors, words, whole = 0, 0, words_at(given), n & ~7
-    for first in range(0, whole, 8):
-        if first + AHEAD + 8 <= n:
-            for i in range(first + AHEAD, first + AHEAD + 8):
-                prefetch(given + 8 * ranks[i])
-        byte, wrong = _emit_byte(words, states, ranks, first, first + 8, values)
-        valid[first >> 3] = byte
-        there, errors = there + _ones(byte), errors + wrong
-    if whole < n:
-        byte, wrong = _emit_byte(words, states, ranks, whole, n, values)
-        valid[whole >> 3] = byte
-        there, errors = there + _ones(byte), errors + wrong
-    return n - there, errors
+def _emit_decimals(given: Words, byte: int, places: Words, count: int, values: Words) -> None:
+    for x in range(count):
+        word = given[places[x]] if (byte >> x) & 1 else 0
+        values[2 * x], values[2 * x + 1] = word, word >> 63
 
 
 @inline
-def _ones(byte: int) -> int:
-    """How many bits of a byte are set."""
-    pairs = byte - ((byte >> 1) & 0x55)
-    fours = (pairs & 0x33) + ((pairs >> 2) & 0x33)
-    return (fours + (fours >> 4)) & 0xF
+def _emit_booleans(given: Words, byte: int, places: Words, count: int) -> int:
+    bits = 0
+    for x in range(count):
+        bits |= ((given[places[x]] & 1) << x) if (byte >> x) & 1 else 0
+    return bits
 
 
 @inline
-def _emit_decimals(given: Words, states: Any, ranks: Words, n: int, values: Words) -> None:
-    for i in range(n):
-        k = ranks[i]
-        word = given[k] if states[k] == 1 else 0
-        values[2 * i], values[2 * i + 1] = word, word >> 63
-
-
-@inline
-def _emit_booleans(given: Words, states: Any, ranks: Words, n: int, values: Any) -> None:
-    for i in range(n):
-        if i & 7 == 0:
-            values[i >> 3] = 0
-        if states[ranks[i]] == 1:
-            values[i >> 3] |= (given[ranks[i]] & 1) << (i & 7)
-
-
-@kernel(types.void(WORDS, BYTES, WORDS, INT, WORDS, INT, INT, BYTES))
-def emit(
-    out: Words, status: Any, ranks: Words, n: int, plan: Words, first: int, last: int, slab: Any
+def _foresee_results(
+    out: int, status: int, ranks: Words, calls: int, first: int, last: int
 ) -> None:
-    """Write the results of the calls [first, last) as Arrow's buffers, rows in the batch's order.
+    """Ask for what the calls gave for the rows [first, last) of the batch."""
+    for i in range(first, last):
+        for line in range(out + 8 * calls * ranks[i], out + 8 * calls * (ranks[i] + 1), LINE):
+            prefetch(line)
+        prefetch(status + calls * ranks[i])
 
-    `plan` has five words for each: its form, where in `slab` validity and values begin; then come
-    out the number of nulls and of errors.
+
+@kernel(types.void(WORDS, BYTES, WORDS, INT, INT, WORDS, BYTES))
+def emit(
+    out: Words, status: Any, ranks: Words, first: int, last: int, plan: Words, slab: Any
+) -> None:
+    """Write the rows [first, last) of the batch as Arrow's buffers; `first` is a multiple of 8.
+
+    `plan` has five words for each call: its form, where in `slab` validity and values begin; then
+    come out, added to what is there, the number of nulls and of errors.
     """
-    top = slab.ctypes.data
-    for c in range(first, last):
-        form, address = plan[5 * c], out.ctypes.data + 8 * c * n
-        given, place = words_at(address), words_at(ranks.ctypes.data)
-        states = bytes_at(status.ctypes.data + c * n)
-        valid, to = bytes_at(top + plan[5 * c + 1]), top + plan[5 * c + 2]
-        if form in (BOOLEAN, DECIMAL):
-            found = _emit_valid(states, place, n, valid)
+    top, calls, given = slab.ctypes.data, len(plan) // 5, words_at(out.ctypes.data)
+    ranked, planned = words_at(ranks.ctypes.data), words_at(plan.ctypes.data)
+    states, scratch = bytes_at(status.ctypes.data), np.empty(8, dtype=np.int64)
+    places, at = words_at(scratch.ctypes.data), (out.ctypes.data, status.ctypes.data)
+    for i in range(first, last, 8):
+        _foresee_results(at[0], at[1], ranked, calls, i + AHEAD, min(i + AHEAD + 8, last))
+        count = min(8, last - i)
+        for x in range(count):
+            places[x] = calls * ranked[i + x]
+        for c in range(0, 5 * calls, 5):
+            byte, there, errors = _emit_bits(states, places, count)
+            bytes_at(top + planned[c + 1])[i >> 3] = byte
+            planned[c + 3] += count - there
+            planned[c + 4] += errors
+            form, to = planned[c], top + planned[c + 2]
             if form == BOOLEAN:
-                _emit_booleans(given, states, place, n, bytes_at(to))
+                bytes_at(to)[i >> 3] = _emit_booleans(given, byte, places, count)
+            elif form == DECIMAL:
+                _emit_decimals(given, byte, places, count, words_at(to + 16 * i))
             else:
-                _emit_decimals(given, states, place, n, words_at(to))
-        else:
-            found = _emit_words(address, states, place, n, valid, words_at(to))
-        plan[5 * c + 3], plan[5 * c + 4] = found
-    slab[len(slab) - 1] = 0  # what is not used any more may be freed
+                _emit_words(given, byte, places, count, words_at(to + 8 * i))
+            for x in range(count):
+                places[x] += 1
+    slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed
 
 
 @kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, WORDS, INT, types.int32[::1]))

@@ -38,6 +38,7 @@ from tidegate.features.layout import (
 from tidegate.features.memory import (
     CLASSES,
     COPIES,
+    COPY_DONE,
     COPY_END,
     COPY_NEXT,
     DIRECTORY,
@@ -60,7 +61,7 @@ from tidegate.features.memory import (
     Words,
     compile_kernels,
 )
-from tidegate.features.packing import pack
+from tidegate.features.packing import KEPT_RECORD, PART, pack
 from tidegate.features.plan import EntityPlan
 from tidegate.features.shards import HEAP_FULL, TABLE_FULL, advance, gaze, sweep
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
@@ -75,7 +76,7 @@ _BITS = 6
 _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
 _TASKS = 2  # pieces of a pass for each thread: as few as still even out
-_PIECE_WORDS = 1 << 19  # of a snapshot: what updates may wait for while it is copied
+_PIECE_WORDS = 1 << 17  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
 
 
@@ -134,26 +135,28 @@ class _Shard:
         facts, used = self.facts, int(self.facts[RECORDS_USED])
         texts = int(facts[ROWS] * layout.program[TEXTS])
         self.copies = Segment(used)
-        # Room for all keys to change before they are copied; what is not written costs nothing.
-        self.kept = Segment(1 + used * (self.record + 1) + int(facts[HEAP_TOP]) + texts)
+        # Room for all keys to change before they are copied, row by row; what is not written costs
+        # nothing.
+        apart = used * (self.record + KEPT_RECORD) + int(facts[ROWS]) * PART
+        self.kept = Segment(1 + apart + int(facts[HEAP_TOP]) + texts)
         facts[COPIES], facts[KEPT], facts[KEPT_TOP] = self.copies.address, self.kept.address, 1
         facts[COPY_NEXT], facts[COPY_END] = self.record, used * self.record
+        facts[COPY_DONE] = 0
 
     @property
     def kept_words(self) -> int:
         """Words of the keys that changed before they were copied."""
         return max(0, int(self.facts[KEPT_TOP]) - 1)
 
-    def copy_next(self, layout: Layout) -> Words | None:
-        """A piece more of the copy, None when that is all."""
-        piece = np.empty(_PIECE_WORDS, dtype=np.int64)
+    def copy_next(self, layout: Layout, piece: Words) -> Words | None:
+        """A piece more of the copy, in `piece` if it has room for any, None when that is all."""
         size = pack(self.facts, layout.program, piece)
         if size < 0:
             piece = Segment(-size).words  # large pages are quicker to fill
             size = pack(self.facts, layout.program, piece)
         if size > 0:
             return piece[:size]
-        self.facts[COPY_NEXT] = self.facts[COPY_END] = self.facts[KEPT_TOP] = 0
+        self.facts[[COPY_NEXT, COPY_END, COPY_DONE, KEPT_TOP]] = 0
         del self.copies, self.kept
         return None
 
@@ -168,8 +171,8 @@ class _Shard:
         rows = words // layout.width
         self.heap.grow(_HEAP_WORDS + 4 * words + 64 * keys + tables * (64 * rows + 1024 * keys))
         self.look()
-        for held, data in parts:
-            unpack(self.facts, layout.program, data, 0, held)
+        for _, data in parts:
+            unpack(self.facts, layout.program, data)
 
     @property
     def bytes(self) -> int:
@@ -369,7 +372,8 @@ class EntityState:
             self._job = SnapshotJob(
                 keys=self._directory[:, KEYS].tolist(),
                 marks=self._marks,
-                copy=lambda s: self._shards[s].copy_next(self._layout),
+                piece=lambda: np.full(_PIECE_WORDS, 0, dtype=np.int64),
+                copy=lambda s, piece: self._shards[s].copy_next(self._layout, piece),
                 lock=self._lock,
             )
             return self._job

@@ -8,11 +8,13 @@ from typing import Any
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.accumulators import NULL, VALUE, Answer, Operation, passes
-from tidegate.features.history import Rows, at
+from tidegate.features.history import CHUNK, CHUNK_BITS, Rows, at, best_of
 from tidegate.features.memory import Words, real
 
 # Extremes: the number of the row that is best (-1: none) and its rank, by which words of any type
-# compare as integers. Law: the rank is that of the frame's best, looked for again when it leaves.
+# compare as integers. Law: the rank is that of the frame's best, looked for again when it leaves:
+# row by row, but for chunks that lie inside the frame, of which the best is found once. So what a
+# frame of a million rows takes is bounded by twice the rows of a chunk and the number of chunks.
 
 
 @inline
@@ -43,10 +45,46 @@ def look_through(
     for p in range(first, last):
         row = at(rows, p)
         if passes(rows.heap, row, op):
-            found = rank(rows.heap[row + op.value], op.double, greatest)
-            # Of equals the latest, which stays the longest.
-            if acc[b] < 0 or found > acc[b + 1] or (found == acc[b + 1] and p > acc[b]):
-                acc[b], acc[b + 1] = p, found
+            _let_in(acc, b, p, rank(rows.heap[row + op.value], op.double, greatest))
+
+
+@inline
+def _let_in(acc: Words, b: int, p: int, found: int) -> None:
+    # Of equals the latest, which stays the longest.
+    if acc[b] < 0 or found > acc[b + 1] or (found == acc[b + 1] and p > acc[b]):
+        acc[b], acc[b + 1] = p, found
+
+
+@inline
+def _know(rows: Rows, op: Operation, greatest: int, k: int) -> int:
+    """Where the best of chunk k stands, which is full; it is looked for if it is not known."""
+    place = best_of(rows, k, op.best)
+    if rows.heap[place] == 0:
+        first = rows.origin + (k << CHUNK_BITS)
+        rows.heap[place] = -1
+        look_through(rows.heap, place, rows, op, greatest, first, first + CHUNK)
+        if rows.heap[place] >= 0:
+            rows.heap[place] += 1 - first
+    return place
+
+
+@inline
+def _look_over(
+    acc: Words, b: int, rows: Rows, op: Operation, greatest: int, first: int, last: int
+) -> None:
+    """Let the rows from the first to before the last in, those of whole chunks together."""
+    if rows.chunked == 0 or last - first < 2 * CHUNK:
+        look_through(acc, b, rows, op, greatest, first, last)
+        return
+    begun = (first - rows.origin + CHUNK - 1) >> CHUNK_BITS
+    ended = (last - rows.origin) >> CHUNK_BITS
+    look_through(acc, b, rows, op, greatest, first, rows.origin + (begun << CHUNK_BITS))
+    for k in range(begun, ended):
+        place = _know(rows, op, greatest, k)
+        if rows.heap[place] > 0:
+            p = rows.origin + (k << CHUNK_BITS) + rows.heap[place] - 1
+            _let_in(acc, b, p, rows.heap[place + 1])
+    look_through(acc, b, rows, op, greatest, rows.origin + (ended << CHUNK_BITS), last)
 
 
 def _extreme(greatest: int) -> Any:
@@ -57,10 +95,14 @@ def _extreme(greatest: int) -> Any:
         stays = s2 <= acc[b] < e2 or (acc[b] < 0 and s2 < e and s < e2)
         if not stays or s >= e:
             acc[b] = -1
-            look_through(acc, b, rows, op, greatest, s2, e2)
+            _look_over(acc, b, rows, op, greatest, s2, e2)
             return
-        look_through(acc, b, rows, op, greatest, s2, s)
-        look_through(acc, b, rows, op, greatest, e, e2)
+        _look_over(acc, b, rows, op, greatest, s2, s)
+        _look_over(acc, b, rows, op, greatest, e, e2)
+        if rows.chunked > 0:
+            # Chunks are known as the frame fills them, not all at once when its best leaves.
+            for k in range((e - rows.origin) >> CHUNK_BITS, (e2 - rows.origin) >> CHUNK_BITS):
+                _know(rows, op, greatest, k)
 
     return move
 

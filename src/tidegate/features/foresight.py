@@ -34,7 +34,7 @@ from tidegate.features.memory import (
 # Rows and keys whose memory is asked for together, ahead of its use: enough for the waits to
 # overlap, few enough for all of it to stay near the processor.
 TILE = 32
-_LINE = 64
+LINE = 64
 AHEAD = 24  # rows between asking for memory and its use where each row's is known at once
 
 
@@ -67,7 +67,7 @@ def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None
     work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         record = shard[RECORDS] + 8 * work[g]
-        for line in range(_LINE, 8 * program[RECORD], _LINE):
+        for line in range(LINE, 8 * program[RECORD], LINE):
             prefetch(record + line)
 
 
@@ -82,15 +82,15 @@ def foresee_rows(shard: Words, program: Words, batch: Batch, lo: int) -> None:
             rows = rows_of(shard, program, records, r)
             base, count = records[r + BASE], records[r + COUNT]
             end = heap + 8 * (at(rows, base + count - 1) + 2 * rows.width)
-            if rows.chunked == 0 and 8 * count * rows.width <= 16 * _LINE:
-                for line in range(heap + 8 * at(rows, base), end, _LINE):
+            if rows.chunked == 0 and 8 * count * rows.width <= 16 * LINE:
+                for line in range(heap + 8 * at(rows, base), end, LINE):
                     prefetch(line)
             else:
                 for frame in range(program[FRAMES]):
                     s = records[r + HEADER + 2 * frame]
                     if s < base + count:
                         prefetch(heap + 8 * at(rows, s))
-                        prefetch(heap + 8 * at(rows, s) + _LINE)
+                        prefetch(heap + 8 * at(rows, s) + LINE)
             prefetch(end - 1)
             for d in range(program[DISTINCTS]):
                 table = records[r + program[program[DISTINCTS_AT] + d] + 1]

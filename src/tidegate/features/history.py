@@ -1,7 +1,9 @@
 """The rows that a key keeps: in event-time order, ties in log order, one row after the other.
 
 Up to `CHUNK` rows lie in one block; more lie in chunks of `CHUNK` rows each, which a directory
-lists, so that a key with millions of rows is never copied whole. Rows have numbers that stay when
+lists, so that a key with millions of rows is never copied whole. Behind its places the directory
+has two words for each chunk and each extreme that is asked for: which row of the chunk is the best
+(its place in it plus 1; 0: unknown, -1: none) and the rank of it. Rows have numbers that stay when
 older rows are freed; a row that arrives late shifts the numbers of those behind it by one.
 """
 
@@ -12,6 +14,7 @@ from typing import NamedTuple
 from tidegate.events.fingerprints import inline
 from tidegate.features.layout import (
     BASE,
+    BESTS,
     BLOCK,
     CAPACITY,
     COUNT,
@@ -34,10 +37,14 @@ from tidegate.features.memory import (
 
 CHUNK_BITS = 10
 CHUNK = 1 << CHUNK_BITS
+_FEW = 4  # chunks that the first directory has room for
 
 
 class Rows(NamedTuple):
-    """Where the rows of one key lie; holds until rows are added or freed."""
+    """Where the rows of one key lie; holds until rows are added or freed.
+
+    `chunked` is how many chunks the directory at `block` has room for, 0 where it is the rows' own.
+    """
 
     heap: Words
     shard: Words
@@ -51,7 +58,7 @@ class Rows(NamedTuple):
 @inline
 def rows_of(shard: Words, program: Words, records: Words, r: int) -> Rows:
     """The rows of the key whose record begins at word r."""
-    chunked = 1 if records[r + CAPACITY] < 0 else 0
+    chunked = max(0, -records[r + CAPACITY])
     return Rows(
         words_at(shard[HEAP]),
         shard,
@@ -92,29 +99,70 @@ def capacity_of(words: int, width: int) -> int:
 
 
 @inline
-def _chunks(shard: Words, records: Words, r: int, width: int, rows: int) -> None:
-    """Have chunks for as many rows, counted from the block's first place on."""
-    heap = words_at(shard[HEAP])
-    held = (records[r + COUNT] + records[r + BASE] - records[r + ORIGIN] + CHUNK - 1) >> CHUNK_BITS
-    wanted = (rows + CHUNK - 1) >> CHUNK_BITS
-    entries = -records[r + CAPACITY]
-    if wanted > entries:
-        larger = allocate(shard, wanted)
-        for k in range(held):
-            heap[larger + k] = heap[records[r + BLOCK] + k]
-        release(shard, records[r + BLOCK], entries)
-        records[r + BLOCK] = larger
-        records[r + CAPACITY] = -class_size(class_of(wanted))
-    for k in range(held, wanted):
-        heap[records[r + BLOCK] + k] = allocate(shard, CHUNK * width)
+def words_of_chunk(program: Words) -> int:
+    """Words that a directory has for each chunk."""
+    return int(1 + 2 * program[BESTS])
 
 
 @inline
-def _into_chunks(shard: Words, records: Words, r: int, width: int, rows: int) -> None:
-    heap = words_at(shard[HEAP])
+def best_of(rows: Rows, k: int, which: int) -> int:
+    """Where in the heap it stands what is known of an extreme of chunk k."""
+    return int(rows.block + rows.chunked + 2 * (k * rows.program[BESTS] + which))
+
+
+@inline
+def forget_bests(rows: Rows, first: int, last: int) -> None:
+    """Let nothing be known of the chunks in which the rows [first, last) lie, which change."""
+    if rows.chunked > 0:
+        begun, ended = (first - rows.origin) >> CHUNK_BITS, (last - 1 - rows.origin) >> CHUNK_BITS
+        for place in range(best_of(rows, begun, 0), best_of(rows, ended + 1, 0)):
+            rows.heap[place] = 0
+
+
+@inline
+def _more_entries(
+    shard: Words, program: Words, records: Words, r: int, held: int, wanted: int
+) -> None:
+    """A larger directory, with what is known of the chunks held."""
+    heap, each = words_at(shard[HEAP]), words_of_chunk(program)
+    old, entries = records[r + BLOCK], -records[r + CAPACITY]
+    new = allocate(shard, wanted * each)
+    room = class_size(class_of(wanted * each)) // each
+    for k in range(held):
+        heap[new + k] = heap[old + k]
+    for k in range((each - 1) * held):
+        heap[new + room + k] = heap[old + entries + k]
+    release(shard, old, entries * each)
+    records[r + BLOCK], records[r + CAPACITY] = new, -room
+
+
+@inline
+def _chunks(shard: Words, program: Words, records: Words, r: int, rows: int) -> None:
+    """Have chunks for as many rows, counted from the block's first place on."""
+    heap, width = words_at(shard[HEAP]), program[WIDTH]
+    held = (records[r + COUNT] + records[r + BASE] - records[r + ORIGIN] + CHUNK - 1) >> CHUNK_BITS
+    wanted = (rows + CHUNK - 1) >> CHUNK_BITS
+    if wanted > -records[r + CAPACITY]:
+        _more_entries(shard, program, records, r, held, wanted)
+    for k in range(held, wanted):
+        heap[records[r + BLOCK] + k] = allocate(shard, CHUNK * width)
+    if wanted > held:
+        forget_bests(rows_of(shard, program, records, r), *_numbers(records, r, held, wanted))
+
+
+@inline
+def _numbers(records: Words, r: int, first: int, last: int) -> tuple[int, int]:
+    """The numbers of the rows in the chunks [first, last)."""
+    origin = records[r + ORIGIN]
+    return origin + (first << CHUNK_BITS), origin + (last << CHUNK_BITS)
+
+
+@inline
+def _into_chunks(shard: Words, program: Words, records: Words, r: int, rows: int) -> None:
+    heap, width = words_at(shard[HEAP]), program[WIDTH]
     old, count = records[r + BLOCK], records[r + COUNT]
     start = old + (records[r + BASE] - records[r + ORIGIN]) * width
-    directory = allocate(shard, 4)
+    directory = allocate(shard, _FEW * words_of_chunk(program))
     if count > 0:
         chunk = allocate(shard, CHUNK * width)
         heap[directory] = chunk
@@ -122,9 +170,10 @@ def _into_chunks(shard: Words, records: Words, r: int, width: int, rows: int) ->
             heap[chunk + k] = heap[start + k]
     if records[r + CAPACITY] > 0:
         release(shard, old, records[r + CAPACITY] * width)
-    records[r + BLOCK], records[r + CAPACITY] = directory, -4
+    records[r + BLOCK], records[r + CAPACITY] = directory, -_FEW
     records[r + ORIGIN] = records[r + BASE]
-    _chunks(shard, records, r, width, rows)
+    forget_bests(rows_of(shard, program, records, r), *_numbers(records, r, 0, 1))
+    _chunks(shard, program, records, r, rows)
 
 
 @inline
@@ -148,13 +197,13 @@ def make_room(shard: Words, program: Words, records: Words, r: int, more: int) -
     width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
     dead = records[r + BASE] - records[r + ORIGIN]
     if capacity < 0:
-        _chunks(shard, records, r, width, dead + count + more)
+        _chunks(shard, program, records, r, dead + count + more)
         return
     if dead + count + more <= capacity:
         return
     wanted = count + more
     if wanted > CHUNK:
-        _into_chunks(shard, records, r, width, wanted)
+        _into_chunks(shard, program, records, r, wanted)
     elif 4 * wanted <= 3 * capacity and 3 * wanted > capacity:
         # A quarter is free, so that moving the rest costs a few words for each row added.
         heap = words_at(shard[HEAP])
@@ -178,6 +227,7 @@ def insert(shard: Words, program: Words, records: Words, r: int, p: int) -> None
             heap[here + k] = heap[there + k]
         q -= 1
     records[r + COUNT] += 1
+    forget_bests(rows, p, records[r + BASE] + records[r + COUNT])
     shard[ROWS] += 1
 
 
@@ -217,17 +267,20 @@ def trim(shard: Words, program: Words, records: Words, r: int, base: int) -> Non
     shard[ROWS] -= base - old
     dead = (base - records[r + ORIGIN]) >> CHUNK_BITS
     if records[r + CAPACITY] < 0 and dead > 0:
-        _drop_chunks(shard, records, r, program[WIDTH], dead)
+        _drop_chunks(shard, program, records, r, dead)
 
 
 @inline
-def _drop_chunks(shard: Words, records: Words, r: int, width: int, dead: int) -> None:
+def _drop_chunks(shard: Words, program: Words, records: Words, r: int, dead: int) -> None:
     heap, directory = words_at(shard[HEAP]), records[r + BLOCK]
+    width, known, each = program[WIDTH], directory - records[r + CAPACITY], 2 * program[BESTS]
     held = (records[r + COUNT] + records[r + BASE] - records[r + ORIGIN] + CHUNK - 1) >> CHUNK_BITS
     for k in range(dead):
         release(shard, heap[directory + k], CHUNK * width)
     for k in range(dead, held):
         heap[directory + k - dead] = heap[directory + k]
+    for k in range(dead * each, held * each):
+        heap[known + k - dead * each] = heap[known + k]
     records[r + ORIGIN] += dead * CHUNK
 
 
@@ -239,7 +292,7 @@ def free_rows(shard: Words, program: Words, records: Words, r: int) -> None:
     if capacity < 0:
         if records[r + BASE] > records[r + ORIGIN]:
             release(shard, words_at(shard[HEAP])[block], CHUNK * width)
-        release(shard, block, -capacity)
+        release(shard, block, -capacity * words_of_chunk(program))
     elif capacity > 0:
         release(shard, block, capacity * width)
     records[r + CAPACITY] = 0

@@ -10,7 +10,9 @@ from tidegate.features.columns import INT, WORDS, rehash
 from tidegate.features.distinct import drop_table
 from tidegate.features.history import free_rows, rows_of
 from tidegate.features.layout import (
+    BASE,
     BLOCK,
+    COUNT,
     DISTINCTS,
     DISTINCTS_AT,
     FREED,
@@ -37,7 +39,7 @@ from tidegate.features.memory import (
     prefetch,
     words_at,
 )
-from tidegate.features.packing import keep_key, keep_out
+from tidegate.features.packing import guard_rows, is_awaited, keep_key, keep_out
 
 # Keys of a shard: an open-addressing table of (32 bits of the hash, record).
 
@@ -95,6 +97,8 @@ def _forget(shard: Words, program: Words, r: int) -> None:
     """Free a key: its rows, tables, record and entry."""
     records, width = words_at(shard[RECORDS]), program[RECORD]
     keep_key(shard, program, r)
+    base = records[r + BASE]
+    guard_rows(shard, program, records, r, base, base + records[r + COUNT])
     empty_key(shard, program, records, r)
     hashed = hash_of(program, records[r + ID0], records[r + ID1])
     slot = find_key(shard, width, records[r + ID0], records[r + ID1], hashed)[1]
@@ -132,7 +136,8 @@ def sweep_keys(shard: Words, program: Words, horizon: int, steps: int) -> None:
         shard[CURSOR] = index
         prefetch(shard[RECORDS] + 8 * ((index + 8) * width + FRONTIER))
         frontier = records[index * width + FRONTIER]
-        if frontier != FREED and frontier < horizon:
+        dead = frontier != FREED and frontier < horizon
+        if dead and not is_awaited(shard, index * width):
             _forget(shard, program, index * width)
 
 

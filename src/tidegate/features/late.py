@@ -31,6 +31,7 @@ from tidegate.features.layout import (
     WIDTH,
 )
 from tidegate.features.memory import Words
+from tidegate.features.packing import guard_rows
 from tidegate.features.positions import shift_position
 from tidegate.features.runs import put, read_lags
 
@@ -115,6 +116,7 @@ def take_late(shard: Words, program: Words, records: Words, r: int, batch: Batch
     make_room(shard, program, records, r, 1)
     rows, base = rows_of(shard, program, records, r), records[r + BASE]
     p = first_from(rows, time + 1, base, base + records[r + COUNT])
+    guard_rows(shard, program, records, r, p, base + records[r + COUNT])
     insert(shard, program, records, r, p)
     put(rows, at(rows, p), batch, k)
     last = base + records[r + COUNT] - 1

@@ -68,8 +68,9 @@ SIZES = (0, 1, 3, 6, 8, 2, 2, 2, 2, 1, 1)
     KEY0,
     KEY1,
     HASHED_KEYS,
-) = range(19)
-HEAD = 19
+    BESTS,
+) = range(20)
+HEAD = 20
 F_ROWS, F_START, F_END, F_EXCLUDE, F_FIRST, F_LAST = range(6)
 FRAME = 6
 (
@@ -84,8 +85,9 @@ FRAME = 6
     A_DOUBLE,
     A_FIRST,
     A_LAST,
-) = range(11)
-ACCUMULATOR = 11
+    A_BEST,
+) = range(12)
+ACCUMULATOR = 12
 C_READ, C_OUT, C_LIMIT, C_SCALE, C_OFFSET = range(5)
 CALL = 5
 LAG = 6
@@ -273,7 +275,9 @@ def _flag(number: int) -> list[int]:
     return [1 + number // _FLAGS, 1 << (number % _FLAGS)]
 
 
-def _described(plan: EntityPlan, held: _Accumulator, first: int) -> list[int]:
+def _described(
+    plan: EntityPlan, held: _Accumulator, first: int, bests: dict[_Best, int]
+) -> list[int]:
     null = [0, 0] if held.argument is None else _flag(held.argument)
     kept = [0, 0] if held.filter is None else _flag(len(plan.values) + held.filter)
     double = scale = 0
@@ -281,7 +285,16 @@ def _described(plan: EntityPlan, held: _Accumulator, first: int) -> list[int]:
         kind = plan.value_types[held.argument]
         double, scale = int(kind.kind is Kind.DOUBLE), kind.scale
     numbers = [held.kind, held.base, held.word, *null, *kept, _power(scale), double]
-    return [*numbers, first, first + len(held.calls)]
+    best = bests.get(_best(held), 0)
+    return [*numbers, first, first + len(held.calls), best]
+
+
+_Best = tuple[int, int | None, int | None]
+
+
+def _best(held: _Accumulator) -> _Best:
+    """What frames share of an extreme: what is known of the rows of a chunk."""
+    return held.kind, held.argument, held.filter
 
 
 def _program(
@@ -295,12 +308,14 @@ def _program(
     described: list[int] = []
     calls: list[int] = []
     count = 0
+    extremes = {_best(a): None for held in frames for a in held if a.kind in (LEAST, GREATEST)}
+    bests = {best: number for number, best in enumerate(extremes)}
     for frame, held in zip(plan.frames, frames, strict=True):
         spans = [min(frame.start, _FOREVER), min(frame.end, _FOREVER)]
         framed += [int(frame.rows), *spans, int(frame.exclude_current), count, count + len(held)]
         count += len(held)
         for accumulator in held:
-            described += _described(plan, accumulator, len(calls) // CALL)
+            described += _described(plan, accumulator, len(calls) // CALL, bests)
             calls += [n for call in accumulator.calls for n in call]
     lags: list[int] = []
     for number, call in enumerate(plan.calls):
@@ -323,7 +338,7 @@ def _program(
     head[LAGS], head[TEXTS], head[CALLS] = len(lags) // 6, len(texts), len(plan.calls)
     head[FRAMES_AT], head[ACCUMULATORS_AT], head[CALLS_AT] = at[0], at[1], at[2]
     head[LAGS_AT], head[TEXTS_AT], head[DISTINCTS_AT] = at[3], at[4], at[5]
-    head[DISTINCTS] = len(distincts)
+    head[DISTINCTS], head[BESTS] = len(distincts), len(bests)
     head[KEY0], head[KEY1] = key
     head[HASHED_KEYS] = int(len(plan.keys) != 1 or _textual(plan.key_types[0]))
     listed = [*distincts, *(n for pair in read for n in pair)]

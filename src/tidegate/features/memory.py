@@ -85,7 +85,8 @@ _compiling = Lock()
     COPIES,
     KEPT,
     KEPT_TOP,
-) = range(23)
+    COPY_DONE,
+) = range(24)
 FREE = 32
 CLASSES = 80
 DIRECTORY = FREE + CLASSES

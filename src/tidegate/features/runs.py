@@ -15,6 +15,7 @@ from tidegate.features.layout import (
     ACCUMULATOR,
     ACCUMULATORS_AT,
     BASE,
+    CALLS,
     COUNT,
     F_END,
     F_EXCLUDE,
@@ -36,6 +37,7 @@ from tidegate.features.layout import (
     TEXTS_AT,
 )
 from tidegate.features.memory import ROWS, Words, allocate, bytes_at, words_at
+from tidegate.features.packing import guard_rows, spared
 
 
 @inline
@@ -138,7 +140,7 @@ def read_lags(
         p = own - program[c + 2]
         row = at(rows, p) if p >= base else 0
         there = p >= base and rows.heap[row] >= lower
-        to = program[c + 1] * batch.n + k
+        to = k * program[CALLS] + program[c + 1]
         batch.out[to] = 0
         if program[c] == R_LAG_EXISTS:
             batch.out[to], batch.status[to] = (1 if there else 0), 1
@@ -182,4 +184,6 @@ def take_in_order(
     records[r + FRONTIER] = rows.heap[at(rows, p + run.size - 1)]
     while base < least and rows.heap[at(rows, base)] < batch.horizons[newest]:
         base += 1
+    base = spared(shard, program, r, records[r + BASE], base)
+    guard_rows(shard, program, records, r, records[r + BASE], base)
     trim(shard, program, records, r, base)

@@ -24,7 +24,14 @@ from tidegate.features.foresight import (
     foresee_rows,
     foresee_tables,
 )
-from tidegate.features.history import CHUNK, CHUNK_BITS, first_from, free_deferred, rows_of
+from tidegate.features.history import (
+    CHUNK,
+    CHUNK_BITS,
+    first_from,
+    free_deferred,
+    rows_of,
+    words_of_chunk,
+)
 from tidegate.features.inputs import Batch, Run, part
 from tidegate.features.keys import create_key, empty_key, find_key, sweep_keys
 from tidegate.features.late import glance, take_late
@@ -122,7 +129,7 @@ def _need(shard: Words, program: Words, records: Words, r: int, batch: Batch, ru
             * width
             * (min(count + more, CHUNK) + more + 2 * CHUNK * ((count + more) >> CHUNK_BITS > 0))
         )
-        words += 3 * ((dead + count + more) >> CHUNK_BITS) + 64
+        words += (3 * ((dead + count + more) >> CHUNK_BITS) + 64) * words_of_chunk(program)
         if capacity < 0:
             words += 2 * width * CHUNK
     for d in range(program[DISTINCTS]):

@@ -2,7 +2,7 @@
 
 The first buffer is a header of words: what it is, its version, the marks of plan and key, the
 number of shards, and for each shard how many keys it has. Then come parts, shard by shard: how many
-keys it has, how many words those take, and these words.
+keys end in it, how many words it takes, and these words. A key of many rows runs through several.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tidegate.features.memory import Words
 from tidegate.features.plan import EntityPlan
 
 _MAGIC = int.from_bytes(b"tgentity", "little")
-_VERSION = 2
+_VERSION = 3
 _HEAD = 5
 
-Part = tuple[int, Words]  # how many keys, and what was packed of them
+Part = tuple[int, Words]  # how many keys end in it, and what was packed of them
 
 
 def mark_of(plan: EntityPlan) -> int:
@@ -35,9 +35,10 @@ class SnapshotJob:
     """The state as it was when the job began, copied part by part.
 
     `buffers` may be read by one thread while another goes on updating: the state is held still
-    while a part of some megabytes is copied, and an update keeps the keys that it is about to
-    change and that are not copied yet. `copy(shard)` gives the next part of a shard, None when it
-    has no more.
+    while a part of a megabyte is copied, and an update keeps of the keys that are not copied yet
+    what it is about to change. `copy(shard, piece)` gives the next part of a shard, in `piece` if
+    it has room for any, None when there are no more; `piece()` makes one whose memory is at hand,
+    so that no update waits for that.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class SnapshotJob:
         *,
         keys: Sequence[int],
         marks: tuple[int, int],
-        copy: Callable[[int], Words | None],
+        piece: Callable[[], Words],
+        copy: Callable[[int, Words], Words | None],
         lock: Lock,
     ) -> None:
         self._head = [_MAGIC, _VERSION, *marks, len(keys), *keys]
-        self._copy, self._lock = copy, lock
+        self._piece, self._copy, self._lock = piece, copy, lock
         self._shard, self._shards = 0, len(keys)
 
     @property
@@ -64,9 +66,10 @@ class SnapshotJob:
             yield _bytes(part)
 
     def _next(self) -> Words | None:
+        piece = self._piece()
         with self._lock:
             while not self.done:
-                part = self._copy(self._shard)
+                part = self._copy(self._shard, piece)
                 if part is not None:
                     return part
                 self._shard += 1
@@ -108,8 +111,10 @@ def _parts(source: _Source, keys: int) -> Iterator[Part]:
     left = keys
     while left:
         held, words = source.words(2).tolist()
-        if not 0 < held <= left:
-            raise DamageError(f"a part of a snapshot of windows has {held} keys of {left} left")
+        if not 0 <= held <= left or words <= 0:
+            raise DamageError(
+                f"a part of a snapshot of windows has {held} keys of {left} left in {words} words"
+            )
         left -= held
         yield held, source.words(words)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from tidegate.features.accumulators import (
 )
 from tidegate.features.history import Rows, at
 from tidegate.features.layout import R_COUNT, R_DOUBLE_SUM, R_INTEGER_SUM
-from tidegate.features.memory import Words, bits, real
+from tidegate.features.memory import Words, bits, real, unfolded
 
 # Sum of integers: count, then 128 bits, low word first. Law: exact, inverse.
 
@@ -87,75 +88,178 @@ _LARGE = 2.0**60
 
 
 @inline
-def add_exactly(acc: Words, b: int, x: float, loss: int) -> None:
-    """Add x to the double-double at b, and to `loss` what did not fit."""
-    high, low = real(acc[b]), real(acc[b + 1])
+def add_exactly(high: float, low: float, dropped: float, x: float) -> tuple[float, float, float]:
+    """The double-double and x together, and all that was dropped so far."""
     s = high + x
     v = s - high
     error = (high - (s - v)) + (x - v)
     t = low + error
     v = t - low
-    dropped = (low - (t - v)) + (error - v)
+    dropped += abs((low - (t - v)) + (error - v))
     high = s + t
     v = high - s
-    acc[b], acc[b + 1] = bits(high), bits((s - (high - v)) + (t - v))
-    if dropped != 0.0:
-        acc[loss] = bits(real(acc[loss]) + abs(dropped))
+    return high, (s - (high - v)) + (t - v), dropped
+
+
+class Sum(NamedTuple):
+    """The accumulator of a sum of doubles; over a run of rows it stays in registers."""
+
+    rows: int
+    high: float
+    low: float
+    dropped: float
+    apart: int
+    infinite: int
 
 
 @inline
-def _apart(acc: Words, b: int, x: float, step: int) -> None:
+def load_sum(acc: Words, b: int) -> Sum:
+    """The sum that is kept from word b on."""
+    high, low, dropped = real(acc[b + 1]), real(acc[b + 2]), real(acc[b + 3])
+    return Sum(acc[b], high, low, dropped, acc[b + 4], acc[b + 5])
+
+
+@inline
+def keep_sum(acc: Words, b: int, kept: Sum) -> None:
+    """Keep a sum from word b on."""
+    acc[b], acc[b + 4], acc[b + 5] = kept.rows, kept.apart, kept.infinite
+    acc[b + 1], acc[b + 2], acc[b + 3] = bits(kept.high), bits(kept.low), bits(kept.dropped)
+
+
+@inline
+def _apart(held: Sum, x: float, step: int) -> Sum:
+    """Count a value that is kept apart, or take it from the count."""
+    apart, infinite = held.apart, held.infinite
     if math.isnan(x):
-        acc[b] += step
+        apart += step
     elif math.isfinite(x):
-        acc[b] += step << 32
+        apart += step << 32
     elif x > 0.0:
-        acc[b + 1] += step << 32
+        infinite += step << 32
     else:
-        acc[b + 1] += step
+        infinite += step
+    return Sum(held.rows, held.high, held.low, held.dropped, apart, infinite)
+
+
+@inline
+def _enter(held: Sum, heap: Words, row: int, op: Operation) -> Sum:
+    if passes(heap, row, op):
+        x = real(heap[row + op.value])
+        if abs(x) <= _HUGE:
+            high, low, dropped = add_exactly(held.high, held.low, held.dropped, x)
+            held = Sum(held.rows + 1, high, low, dropped, held.apart, held.infinite)
+        else:
+            held = _apart(
+                Sum(held.rows + 1, held.high, held.low, held.dropped, held.apart, held.infinite),
+                x,
+                1,
+            )
+    return held
+
+
+@inline
+def _leave(held: Sum, heap: Words, row: int, op: Operation) -> Sum:
+    if passes(heap, row, op):
+        x = real(heap[row + op.value])
+        if held.rows == 1:
+            held = _EMPTY
+        elif abs(x) <= _HUGE:
+            high, low, dropped = add_exactly(held.high, held.low, held.dropped, -x)
+            held = Sum(held.rows - 1, high, low, dropped, held.apart, held.infinite)
+        else:
+            held = _apart(
+                Sum(held.rows - 1, held.high, held.low, held.dropped, held.apart, held.infinite),
+                x,
+                -1,
+            )
+    return held
+
+
+_EMPTY = Sum(0, 0.0, 0.0, 0.0, 0, 0)
+
+
+@inline
+def _worn(held: Sum) -> bool:
+    return held.dropped > abs(held.high) * 2.0**-64
+
+
+@inline
+def _anew(rows: Rows, op: Operation, s: int, e: int) -> Sum:
+    held = _EMPTY
+    for p in range(s, e):
+        held = _enter(held, rows.heap, at(rows, p), op)
+    return held
+
+
+@inline
+def _anywhere(held: Sum, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int) -> Sum:
+    """As `mover` has it, of which this is the form that keeps the accumulator in registers."""
+    if e2 - s2 < abs(s2 - s) + abs(e2 - e) or s2 >= e or e2 <= s:
+        return _anew(rows, op, s2, e2)
+    for p in range(s2, s):
+        held = _enter(held, rows.heap, at(rows, p), op)
+    for p in range(s, s2):
+        held = _leave(held, rows.heap, at(rows, p), op)
+    for p in range(e2, e):
+        held = _leave(held, rows.heap, at(rows, p), op)
+    if (s2 > s or e2 < e) and _worn(held):
+        held = _anew(rows, op, s2, min(e, e2))
+    for p in range(e, e2):
+        held = _enter(held, rows.heap, at(rows, p), op)
+    return held
+
+
+@unfolded
+def shift_sum(
+    acc: Words, held: Sum, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+) -> Sum:
+    """The sum of frame (s2, e2) from that of frame (s, e)."""
+    if s <= s2 < e <= e2 and (s2 - s) + (e2 - e) <= e2 - s2:
+        for p in range(s, s2):
+            held = _leave(held, rows.heap, at(rows, p), op)
+        if s2 > s and _worn(held):
+            held = _anew(rows, op, s2, e)
+        for p in range(e, e2):
+            held = _enter(held, rows.heap, at(rows, p), op)
+    elif s2 != s or e2 != e:
+        held = _anywhere(held, rows, op, s, e, s2, e2)
+    return held
+
+
+@inline
+def move_double(
+    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+) -> None:
+    """Move the sum that is kept from word b on from frame (s, e) to (s2, e2)."""
+    keep_sum(acc, b, shift_sum(acc, load_sum(acc, b), rows, op, s, e, s2, e2))
 
 
 @inline
 def add_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
     """Let a row in."""
-    if passes(heap, row, op):
-        x = real(heap[row + op.value])
-        acc[b] += 1
-        if abs(x) <= _HUGE:
-            add_exactly(acc, b + 1, x, b + 3)
-        else:
-            _apart(acc, b + 4, x, 1)
+    keep_sum(acc, b, _enter(load_sum(acc, b), heap, row, op))
 
 
 @inline
 def evict_double(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
     """Take a row out."""
-    if passes(heap, row, op):
-        x = real(heap[row + op.value])
-        acc[b] -= 1
-        if abs(x) <= _HUGE:
-            add_exactly(acc, b + 1, -x, b + 3)
-        else:
-            _apart(acc, b + 4, x, -1)
-        if acc[b] == 0:
-            for k in range(1, 6):
-                acc[b + k] = 0
+    keep_sum(acc, b, _leave(load_sum(acc, b), heap, row, op))
 
 
 @inline
 def worn_double(acc: Words, b: int) -> bool:
     """Whether what was dropped could show, so that the frame is to be added up anew."""
-    return real(acc[b + 3]) > abs(real(acc[b + 1])) * 2.0**-64
+    return bool(_worn(load_sum(acc, b)))
 
 
 @inline
-def _sum(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> tuple[float, float]:
+def _total(held: Sum, rows: Rows, op: Operation, s: int, e: int) -> tuple[float, float]:
     """The sum, and by what it is still to be multiplied."""
-    nans, infinite = acc[b + 4] & 0xFFFFFFFF, acc[b + 5]
+    nans, infinite = held.apart & 0xFFFFFFFF, held.infinite
     if nans == 0 and infinite == 0:
-        if acc[b + 4] != 0:
+        if held.apart != 0:
             return _huge_sum(rows, op, s, e), _LARGE
-        return float(real(acc[b + 1]) + real(acc[b + 2])), 1.0
+        return held.high + held.low, 1.0
     positive, negative = infinite >> 32, infinite & 0xFFFFFFFF
     if nans > 0 or (positive > 0 and negative > 0):
         return math.nan, 1.0
@@ -177,7 +281,28 @@ def _huge_sum(rows: Rows, op: Operation, s: int, e: int) -> float:
     return high + low
 
 
-move_double = mover(add_double, evict_double, worn_double, 6)
+@inline
+def tell_sum(
+    acc: Words,
+    held: Sum,
+    rows: Rows,
+    op: Operation,
+    s: int,
+    e: int,
+    read: int,
+    limit: int,
+    scale: int,
+) -> Answer:
+    """The sum of doubles, their mean or number."""
+    if read == R_COUNT:
+        return held.rows, VALUE
+    if held.rows == 0:
+        return 0, NULL
+    total, left = _total(held, rows, op, s, e)
+    if read == R_DOUBLE_SUM:
+        return bits(total * left), VALUE
+    # The sum may be beyond doubles where the mean is not.
+    return bits(total / float(held.rows) * left), VALUE
 
 
 @inline
@@ -185,12 +310,4 @@ def read_double(
     acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
 ) -> Answer:
     """The sum of doubles, their mean or number."""
-    if read == R_COUNT:
-        return acc[b], VALUE
-    if acc[b] == 0:
-        return 0, NULL
-    total, left = _sum(acc, b, rows, op, s, e)
-    if read == R_DOUBLE_SUM:
-        return bits(total * left), VALUE
-    # The sum may be beyond doubles where the mean is not.
-    return bits(total / float(acc[b]) * left), VALUE
+    return tell_sum(acc, load_sum(acc, b), rows, op, s, e, read, limit, scale)

@@ -6,7 +6,7 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.accumulators import operation
-from tidegate.features.columns import GIVEN, INT, WORDS
+from tidegate.features.columns import GIVEN, WORDS
 from tidegate.features.distinct import tabulate
 from tidegate.features.history import Rows, at, make_room, rows_of
 from tidegate.features.keys import create_key, find_key, hash_of
@@ -26,7 +26,9 @@ from tidegate.features.layout import (
     HEADER,
     ID0,
     ID1,
+    ORIGIN,
     RECORD,
+    RUN,
     TEXTS,
     TEXTS_AT,
 )
@@ -78,24 +80,34 @@ def _tables(program: Words, records: Words, r: int, rows: Rows) -> None:
                 tabulate(records, b, rows, op, records[held], records[held + 1])
 
 
-@kernel(types.int64(WORDS, WORDS, GIVEN, INT, INT))
-def unpack(facts: Words, plan: Words, given: Words, i: int, keys: int) -> int:
-    """Read so many keys from word i of `data` on into an empty shard that has room for them."""
+@inline
+def _begun(shard: Words, program: Words, data: Words, i: int, slot: int, hashed: int) -> int:
+    """A record for the key whose first fragment begins at word i, with room for all of its rows."""
+    records, width = words_at(shard[RECORDS]), program[RECORD]
+    r = create_key(shard, width, data[i + ID0], data[i + ID1], hashed, slot)
+    for k in range(width):
+        records[r + k] = data[i + k]
+    records[r + RUN], records[r + COUNT] = -1, 0
+    make_room(shard, program, records, r, data[i + COUNT])
+    records[r + COUNT] = data[i + COUNT]
+    shard[ROWS] += data[i + COUNT]
+    return int(r)
+
+
+@kernel(types.void(WORDS, WORDS, GIVEN))
+def unpack(facts: Words, plan: Words, given: Words) -> None:
+    """Read fragments of keys into a shard that has room for them."""
     shard, program = words_at(facts.ctypes.data), words_at(plan.ctypes.data)
-    records, width, data = words_at(shard[RECORDS]), program[RECORD], words_at(given.ctypes.data)
-    for _ in range(keys):
+    records, data, i = words_at(shard[RECORDS]), words_at(given.ctypes.data), 0
+    while i < len(given):
         id0, id1 = data[i + ID0], data[i + ID1]
+        first, count = data[i + ORIGIN], data[i + RUN]
         hashed = hash_of(program, id0, id1)
-        r = create_key(shard, width, id0, id1, hashed, find_key(shard, width, id0, id1, hashed)[1])
-        for k in range(width):
-            records[r + k] = data[i + k]
-        count, base = records[r + COUNT], records[r + BASE]
-        records[r + COUNT] = 0
-        make_room(shard, program, records, r, count)
+        r, slot = find_key(shard, program[RECORD], id0, id1, hashed)
+        if r < 0:
+            r = _begun(shard, program, data, i, slot, hashed)
         rows = rows_of(shard, program, records, r)
-        i = _unpack_rows(rows, base, count, data, i + width)
-        records[r + COUNT] = count
-        shard[ROWS] += count
-        i = _unpack_texts(rows, base, count, data, i)
-        _tables(program, records, r, rows)
-    return i
+        i = _unpack_rows(rows, first, count, data, i + program[RECORD])
+        i = _unpack_texts(rows, first, count, data, i)
+        if first + count == records[r + BASE] + records[r + COUNT]:
+            _tables(program, records, r, rows)

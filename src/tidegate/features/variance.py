@@ -41,11 +41,15 @@ def _deviate(acc: Words, b: int, x: float, sign: float) -> None:
     v = d - x
     error = (x - (d - v)) - (pivot + v)
     p, q = _square(d)
-    add_exactly(acc, b + 2, sign * d, b + 6)
-    add_exactly(acc, b + 4, sign * p, b + 6)
-    add_exactly(acc, b + 4, sign * (q + 2.0 * d * error), b + 6)
+    high, low, dropped = real(acc[b + 2]), real(acc[b + 3]), real(acc[b + 6])
+    high2, low2 = real(acc[b + 4]), real(acc[b + 5])
+    high, low, dropped = add_exactly(high, low, dropped, sign * d)
+    high2, low2, dropped = add_exactly(high2, low2, dropped, sign * p)
+    high2, low2, dropped = add_exactly(high2, low2, dropped, sign * (q + 2.0 * d * error))
     if error != 0.0:
-        add_exactly(acc, b + 2, sign * error, b + 6)
+        high, low, dropped = add_exactly(high, low, dropped, sign * error)
+    acc[b + 2], acc[b + 3], acc[b + 6] = bits(high), bits(low), bits(dropped)
+    acc[b + 4], acc[b + 5] = bits(high2), bits(low2)
 
 
 @inline
