@@ -74,6 +74,7 @@ class SqliteLog:
         self._upkeep = Upkeep(self._tidy, pause_seconds=_UPKEEP_SECONDS)
         self._grown = threading.Condition()
         self._closed = False
+        self._looked_at = -_POLL_SECONDS  # for what other processes have appended
         self._tail = scan.Tail(None, 0)
         # Positions since the last write of them, and who is known to the file.
         self._moved: dict[str, int] = {}
@@ -173,15 +174,18 @@ class SqliteLog:
         while self._tail.next_offset <= offset:
             if self._closed:
                 return False
-            with self._reading() as conn:
-                self._look(conn)
+            now = time.monotonic()
+            if now - self._looked_at >= _POLL_SECONDS:
+                self._looked_at = now
+                with self._reading() as conn:
+                    self._look(conn)
             left = give_up - time.monotonic()
             with self._grown:
                 if self._tail.next_offset > offset:
                     return True
                 if left <= 0 or self._closed:
                     return False
-                self._grown.wait(min(left, _POLL_SECONDS))
+                self._grown.wait(min(left, self._looked_at + _POLL_SECONDS - now))
         return True
 
     def positions(self) -> Mapping[str, int]:
