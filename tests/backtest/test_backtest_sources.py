@@ -21,7 +21,7 @@ from tidegate.backtest import backtest as running
 from tidegate.backtest.amounts import Amounts
 from tidegate.backtest.history import places
 from tidegate.backtest.labels import FRAUD, LEGITIMATE, UNLABELLED, ColumnLabels
-from tidegate.errors import InputError, ProjectError, RequestError
+from tidegate.errors import InputError, ProjectError, RequestError, TransientError
 from tidegate.project.project import Project, load
 from tidegate.schema import Schema
 from tidegate.workspace import Workspace
@@ -197,6 +197,12 @@ def test_a_feature_that_came_later_is_told_for_the_events_before(
     told = "\n".join(found.remarks)
     assert f"feature `riskiest` was not stored for {COUNT} events" in told
     assert f"{COUNT} events have features of another features.sql" in told
+
+
+def test_a_file_that_was_merged_away_meanwhile_is_told(shop: Workspace, file: Path) -> None:
+    next((shop.project.data / "tables" / "features").glob("*/*.parquet")).unlink()
+    with pytest.raises(TransientError, match="a file of table `features` is gone"):
+        shop.backtest(file)
 
 
 # -- the check -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from tidegate.errors import InputError
+from tidegate.errors import InputError, TransientError
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.layout import fitted, shown_type
 from tidegate.warehouse.parquet import DataFile
@@ -155,16 +155,24 @@ class Stored:
         self, piece: Piece, columns: Collection[str], *, of_rules: str | None = None
     ) -> Iterator[tuple[pq.ParquetFile, pa.Table]]:
         """The rows of a piece, file by file, with those of the columns that each has."""
+        try:
+            yield from self._read(piece, columns, of_rules)
+        except FileNotFoundError as error:
+            message = f"a file of table `{self.name}` is gone, merged since the start: try again"
+            raise TransientError(message) from error
+
+    def _read(
+        self, piece: Piece, columns: Collection[str], of_rules: str | None
+    ) -> Iterator[tuple[pq.ParquetFile, pa.Table]]:
         files = [f for day in piece.days for f in self._days.get(day, ())]
         for data in files:
             if data.offset_max < piece.first or data.offset_min >= piece.until:
                 continue
-            with (
-                storage(f"reading table `{self.name}`"),
-                pq.ParquetFile(data.path, memory_map=True) as file,
-            ):
+            with pq.ParquetFile(data.path, memory_map=True) as file:
                 names = _leaves(file, columns, of_rules)
-                yield file, _within(_groups(file, data, piece, names), data, piece)
+                with storage(f"reading table `{self.name}`"):
+                    rows = _within(_groups(file, data, piece, names), data, piece)
+                yield file, rows
 
 
 def _whole(lists: Iterable[Any]) -> Any:
