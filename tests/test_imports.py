@@ -40,7 +40,7 @@ ORDER = [
     ["sources"],
     ["frames"],
     ["ingest", "replay", "verify", "entities", "backtest"],
-    ["versions"],
+    ["versions", "lists.desk"],
     ["workspace"],
     ["testing"],
     ["service"],

@@ -265,7 +265,7 @@ class Engine:
         for offset, record in enumerate(records, start=first_offset):
             self.proposal = waiting(self.proposal, record, offset=offset)
             if isinstance(record, ListRecord):
-                self._evaluator.lists.apply(record, newest=self._evaluator.newest)
+                self._evaluator.change_lists([record])
 
     def _resolved(self, records: list[ControlRecord], *, at: int) -> list[ControlRecord]:
         return self._arrivals.resolve(records, lambda: self.program.intake, at=at)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tidegate.controls import ListRecord
 from tidegate.decisions.decide import decide
 from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan
@@ -115,6 +116,11 @@ class Evaluator:
     def label(self, labels: pa.RecordBatch) -> None:
         """Take in labels, rows of their table: from here on features see them."""
         self.labels.take(labels, self.state)
+
+    def change_lists(self, changes: Iterable[ListRecord]) -> None:
+        """Let changes of lists count from now on."""
+        for change in changes:
+            self.lists.apply(change, newest=self.newest)
 
     def compute(self, events: pa.RecordBatch) -> Features | None:
         """The features of events with (at least) the declared columns, which count from now on.

@@ -31,6 +31,7 @@ from tidegate.errors import RequestError
 from tidegate.evaluator import Evaluator
 from tidegate.frames import conformed
 from tidegate.labels.history import LabelRows, Past
+from tidegate.lists.history import Changes
 from tidegate.outcome import DECISIONS
 from tidegate.past import end_of, past, written_past
 from tidegate.program import Program
@@ -343,9 +344,8 @@ class _Tally:
     actions: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
 
-    def add(self, decisions: pa.RecordBatch, refused: int) -> None:
+    def add(self, decisions: pa.RecordBatch) -> None:
         self.events += decisions.num_rows
-        self.refused += refused
         _count(self.actions, decisions["action"])
         rules: Any = decisions["rules"]
         _count(self.rules, rules.flatten().field("name"))
@@ -362,18 +362,21 @@ def replay(
     target: Target,
     *,
     clock: Clock,
+    lists: Changes | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replayed:
     """Evaluate history from its beginning and write features and decisions, row by row.
 
-    `progress` is told how much of how much is done. Where it fails, the target is left as it was.
+    `lists` are the changes of lists along the offsets of the history. `progress` is told how much
+    of how much is done. Where it fails, the target is left as it was.
     """
     begun = time.monotonic()
     # What seeds the hashing changes no value: only pseudonyms in reasons need the installation's.
     key = DataFolder(program.project.data).key() if program.pii else secrets.token_bytes(16)
     threads = threads or os.cpu_count() or 1
     evaluator, tally = Evaluator(program, key=key, threads=threads), _Tally()
+    changes = lists or Changes()
     try:
         target.open(rows_schema(program))
         with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
@@ -382,9 +385,12 @@ def replay(
                 if isinstance(stretch.past, LabelRows):
                     evaluator.label(stretch.past.rows)
                     continue
-                rows, decisions = _evaluated(evaluator, stretch.past, clock)
-                writes.run(partial(target.write, rows))
-                tally.add(decisions, stretch.refused)
+                tally.refused += stretch.refused
+                for changed, events in changes.cut(stretch.past):
+                    evaluator.change_lists(changed)
+                    rows, decisions = _evaluated(evaluator, events, clock)
+                    writes.run(partial(target.write, rows))
+                    tally.add(decisions)
                 if progress is not None:
                     progress(stretch.done, stretch.total)
             writes.wait()

@@ -24,6 +24,8 @@ from tidegate.evaluator import Evaluator
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.frames import Events, declared_columns
 from tidegate.ingest import Taker, taking
+from tidegate.lists.desk import ListDesk
+from tidegate.lists.history import Changes
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation
@@ -48,6 +50,10 @@ ANTI JOIN (
   SELECT source FROM dead_letters
 ) AS s ON s.source = 'resend:' || d.log_offset
 ORDER BY d.log_offset
+"""
+
+_LIST_CHANGES = """
+SELECT log_offset, list, change, value, until FROM list_changes ORDER BY log_offset
 """
 
 # Others may have written between our first and our last offset, but not under our sources.
@@ -96,6 +102,11 @@ class Workspace:
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
         return query(self._tables(), sql, dialect=dialect)
+
+    @property
+    def lists(self) -> ListDesk:
+        """The lists of the project: to put values there, take them off and show them."""
+        return ListDesk(self.project, clock=self._clock)
 
     @property
     def versions(self) -> Versions:
@@ -238,13 +249,24 @@ class Workspace:
         files. `to` is a table in the data folder, which takes the place of an earlier replay's, or
         a file ending in `.parquet`, `.ndjson` or `.jsonl`; None keeps no rows. `progress` is told
         how much of how much is done. A running server is not disturbed.
+        Over the table of events, rules see each list as it was; over all else, as it is now.
         Raises: InputError, RequestError (what is to be read or written), StorageFullError.
         """
         program = Program.compile(self.project)
         target = target_of(to, self.project.data, program)
         history = self._history(source, program)
         clock = self._clock or SystemClock()
-        return replay(program, history, target, clock=clock, progress=progress)
+        lists = self._list_changes(program, as_now=source not in (None, "events"))
+        return replay(program, history, target, clock=clock, lists=lists, progress=progress)
+
+    def _list_changes(self, program: Program, *, as_now: bool) -> Changes:
+        """The changes of lists, where rules ask for any."""
+        tables = self.project.data / "tables"
+        there = (tables / "list_changes" / "_delta_log").is_dir()
+        if not (program.list_answers.questions and there):
+            return Changes()
+        rows = query(tables, _LIST_CHANGES).arrow()
+        return Changes.as_now(rows) if as_now else Changes(rows)
 
     def backtest(
         self,

@@ -18,6 +18,7 @@ import typer
 from tidegate import memory
 from tidegate.cli.backtest import backtest
 from tidegate.cli.keys import keys
+from tidegate.cli.lists import lists
 from tidegate.cli.top import top
 from tidegate.cli.versions import add_to as add_versions
 from tidegate.errors import InputError, ProjectError, TidegateError
@@ -316,6 +317,7 @@ def verify(
 
 app.command()(backtest)
 add_versions(app)
+app.add_typer(lists, name="list")
 app.command()(top)
 
 

@@ -46,7 +46,7 @@ def publish(
     """Make the folder's files the version that decides, beside a running server or without one."""
     with _waiting() as progress:
         found = _desk(folder).publish(
-            message=message, author=_author(author), shadow=shadow,
+            message=message, author=author_or_login(author), shadow=shadow,
             timeout_seconds=timeout, progress=progress,
         )  # fmt: skip
     _tell(found, "published")
@@ -64,7 +64,7 @@ def rollback(
     """Go back to an earlier version."""
     with _waiting() as progress:
         found = _desk(folder).rollback(
-            version, message=message, author=_author(author),
+            version, message=message, author=author_or_login(author),
             timeout_seconds=timeout, progress=progress,
         )  # fmt: skip
     _tell(found, "taken back to")
@@ -149,7 +149,8 @@ def _desk(folder: Path) -> Versions:
     return tidegate.open(folder).versions
 
 
-def _author(given: str | None) -> str:
+def author_or_login(given: str | None) -> str:
+    """Who does something: as given, else whoever is logged in."""
     if given is not None:
         return given
     try:

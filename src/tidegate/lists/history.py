@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,22 +20,25 @@ Integers = npt.NDArray[np.int64]
 class Changes:
     """Changes of lists in order of the log, handed out as events pass by. Used once.
 
-    `rows` are those of the table `list_changes` in order of `log_offset`.
+    `rows` are those of the table `list_changes` in order of `log_offset`; none for None.
     """
 
-    def __init__(self, rows: pa.Table) -> None:
-        self._records = _records(rows)
+    def __init__(self, rows: pa.Table | None = None) -> None:
+        self._records = [] if rows is None else _records(rows)
         self._next = 0
+
+    @classmethod
+    def as_now(cls, rows: pa.Table) -> Changes:
+        """The changes as if all had come before any event, for events that came from elsewhere."""
+        made = cls(rows)
+        made._records = [(-1, record) for _, record in made._records]
+        return made
 
     def before(self, offset: int) -> Iterator[ListRecord]:
         """The changes below a log offset that were not handed out yet."""
         while self._next < len(self._records) and self._records[self._next][0] < offset:
             self._next += 1
             yield self._records[self._next - 1][1]
-
-    def rest(self) -> Iterator[ListRecord]:
-        """All that were not handed out yet: the lists as they are now."""
-        return self.before(2**62)
 
     def cut(self, events: pa.RecordBatch) -> Iterator[tuple[Sequence[ListRecord], pa.RecordBatch]]:
         """Events in stretches within which no list changes, each with the changes before it.
@@ -114,8 +117,3 @@ def _records(rows: pa.Table) -> list[tuple[int, ListRecord]]:
         before = (offset, name, change, until)
         values.append(value)
     return records
-
-
-def changes_of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Changes:
-    """The changes in batches of rows of `list_changes`, of which there may be none."""
-    return Changes(pa.Table.from_batches(batches, schema=schema))

@@ -29,6 +29,8 @@ from tidegate.service.events.description import events_path
 from tidegate.service.events.endpoint import EventsEndpoint
 from tidegate.service.events.report import DeadLetter, NoneTaken, PartlyTaken, Taken
 from tidegate.service.health.endpoints import Health, Readiness, health_routes
+from tidegate.service.lists.endpoints import BODIES as LIST_BODIES
+from tidegate.service.lists.endpoints import lists_routes
 from tidegate.service.metrics.endpoints import metrics_routes
 from tidegate.service.producer.endpoints import producer_routes
 from tidegate.service.query.description import BODIES as QUERY_BODIES
@@ -39,6 +41,8 @@ from tidegate.service.score.answers import NoneScored, NotScored, Reason, Scored
 from tidegate.service.score.description import score_path
 from tidegate.service.score.endpoint import ScoreEndpoint
 from tidegate.service.state import State
+from tidegate.service.versions.endpoints import BODIES as VERSION_BODIES
+from tidegate.service.versions.endpoints import versions_routes
 
 _TEXT = """
 Fraud detection on event streams, in SQL. Send events, ask for decisions. Every error has one shape:
@@ -49,6 +53,8 @@ _BODIES = (
     *(Health, Readiness, ErrorBody, ErrorDetail),
     *KEY_BODIES,
     *QUERY_BODIES,
+    *VERSION_BODIES,
+    *LIST_BODIES,
     *(Scored, NotScored, NoneScored, Reason),
 )
 
@@ -78,6 +84,8 @@ def create_app(
     app.include_router(health_routes(state))
     app.include_router(metrics_routes(state))
     app.include_router(keys_routes(state))
+    app.include_router(versions_routes(state))
+    app.include_router(lists_routes(state))
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)

@@ -82,6 +82,12 @@ class Versions:
         history = self._history()
         return history.files(history.find(named))
 
+    def one(self, named: str) -> tuple[Version, Mapping[str, str]]:
+        """A version and its files. Raises: as `files`."""
+        history = self._history()
+        found = history.find(named)
+        return found, history.files(found)
+
     def diff(self, before: str | None = None, after: str | None = None) -> list[Difference]:
         """What differs from version `before` (the running one) to `after` (the folder).
 

@@ -17,7 +17,7 @@ from tidegate.warehouse import checkpoint
 from tidegate.warehouse.query import query
 
 _LISTED = """
-SELECT version, change, author, message, folder_version, at, log_offset
+SELECT version, change, author, message, folder_version, "at", log_offset
 FROM versions WHERE log_offset < $until ORDER BY log_offset
 """
 _FILES = "SELECT files FROM versions WHERE log_offset = $offset"

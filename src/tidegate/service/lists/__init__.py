@@ -1,0 +1,1 @@
+"""Lists over HTTP: values put there, taken off, shown."""

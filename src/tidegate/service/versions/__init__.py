@@ -1,0 +1,1 @@
+"""Versions of the project over HTTP: published, listed, taken back."""
