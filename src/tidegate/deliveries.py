@@ -11,11 +11,11 @@ from tidegate.access.pii import HidingSink, hiding_of
 from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
 from tidegate.eventlog.contract import EventLog
+from tidegate.hiding import Hiding
 from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.sinks import ObjectsSink
 from tidegate.project.sinks import Sink as SinkSettings
-from tidegate.pseudonyms import Hiding
 from tidegate.sinks.capture import CaptureFeed
 from tidegate.sinks.contract import Feed, Sink
 from tidegate.sinks.decided import DecidedFeed
@@ -45,7 +45,7 @@ def open_sinks(
     Raises: InputError for a path that does not fit the rows, or a variable that is not set.
     """
     opened = {}
-    hiding = hiding_of(program, DataFolder(folder))
+    hiding = hiding_of(program.project, folder=DataFolder(folder))
     for settings in program.project.sinks:
         assert isinstance(settings, ObjectsSink)  # noqa: S101 - the only type there is so far
         sink = Objects.open(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,25 +16,6 @@ import pyarrow.compute as pc
 PREFIX = "pii:"
 _DIGITS = 20  # 80 bits of the hash
 _PURPOSE = b"tidegate pii 1"
-
-
-class Hiding(msgspec.Struct, frozen=True, kw_only=True):
-    """Which columns are hidden in each table, and the key of their pseudonyms.
-
-    `elsewhere` counts for tables that are in none of the others.
-    """
-
-    tables: dict[str, frozenset[str]]
-    elsewhere: frozenset[str]
-    key: bytes
-
-    def __repr__(self) -> str:
-        # Without the key: what is shown may be written down.
-        return f"Hiding({sorted(self.tables)})"
-
-    def columns(self, table: str) -> frozenset[str]:
-        """The names of the columns that are hidden in a table."""
-        return self.tables.get(table, self.elsewhere)
 
 
 def pseudonym_key(installation_key: bytes) -> bytes:

@@ -74,7 +74,7 @@ RESERVED = ("extra", "ingest_time", "source", "log_offset", "event_date")
 class Column:
     """A declared column of the stream; `pii` says that not everybody may see its values.
 
-    As text it is its type, without `pii`, which changes nothing that is decided.
+    As text it is its type, without `pii`, which changes nothing that is kept.
     """
 
     name: str

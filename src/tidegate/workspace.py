@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tidegate.access.pii import hiding_of
 from tidegate.backtest.backtest import backtest
 from tidegate.backtest.candidate import candidate_of
 from tidegate.backtest.result import Backtested
@@ -94,14 +95,16 @@ class Workspace:
         self.project = project
         self._clock = clock
 
-    def query(self, sql: str, *, dialect: str = "duckdb") -> QueryResult:
+    def query(self, sql: str, *, dialect: str = "duckdb", clear: bool = True) -> QueryResult:
         """The rows of one SELECT over all tables.
 
         It is in DuckDB's SQL, or in that of `bigquery`, `athena`, `trino`, `tsql`, `snowflake` or
         `spark`.
+        Unless `clear`, columns marked `pii` are shown as pseudonyms.
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
-        return query(self._tables(), sql, dialect=dialect)
+        hiding = None if clear else hiding_of(self.project, folder=DataFolder(self.project.data))
+        return query(self._tables(), sql, dialect=dialect, hiding=hiding)
 
     @property
     def lists(self) -> ListDesk:
@@ -141,13 +144,14 @@ class Workspace:
                 ),
             )
 
-    def dead_letters(self) -> pa.Table:
+    def dead_letters(self, *, clear: bool = True) -> pa.Table:
         """The dead letters that were not sent again, oldest first.
 
         Columns: `log_offset` (the id), `reason`, `column`, `message`, `source`, `ingest_time`,
-        `record` (the bytes as they came). Raises: InputError if there are no tables yet.
+        `record` (the bytes as they came). Where columns are marked `pii`, records and messages are
+        pseudonyms unless `clear`. Raises: InputError if there are no tables yet.
         """
-        return self.query(_UNSENT).arrow()
+        return self.query(_UNSENT, clear=clear).arrow()
 
     def resend(self, *, ids: Sequence[int] | None = None, reason: str | None = None) -> Taken:
         """Send dead letters again, for instance after the project was mended.

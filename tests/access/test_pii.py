@@ -13,9 +13,9 @@ import tidegate
 from tidegate.access.pii import hidden, hidden_features, hiding_of
 from tidegate.datafolder import DataFolder
 from tidegate.errors import ProjectError, QueryError
-from tidegate.program import Program
+from tidegate.hiding import Hiding
 from tidegate.project import Project, load, version
-from tidegate.pseudonyms import Hiding, pseudonym
+from tidegate.pseudonyms import pseudonym
 from tidegate.warehouse.query import query
 
 SETTINGS = """
@@ -99,14 +99,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def hiding(shop: Project) -> Hiding:
-    found = hiding_of(Program.compile(shop), DataFolder(shop.data))
+    found = hiding_of(shop, folder=DataFolder(shop.data))
     assert found is not None
     return found
 
 
-def test_a_mark_changes_no_version() -> None:
+def test_a_mark_changes_the_version_as_it_changes_reasons() -> None:
     plain, marked = (Project.from_files(files(pii=p), root=Path()) for p in ("", " pii"))
-    assert version(plain) == version(marked)
+    assert version(plain) != version(marked)
     assert marked.stream.schema.pii == {"card", "mail"}
     assert plain.stream.schema.pii == frozenset()
 
@@ -131,8 +131,15 @@ def test_a_mark_that_is_written_wrongly_is_refused_at_its_place(wrong: str) -> N
 
 
 def test_without_marks_nothing_is_hidden(tmp_path: Path) -> None:
-    plain = Program.compile(Project.from_files(files(pii=""), root=Path()))
-    assert hiding_of(plain, DataFolder(tmp_path)) is None
+    plain = Project.from_files(files(pii=""), root=Path())
+    assert hiding_of(plain, folder=DataFolder(tmp_path)) is None
+
+
+def test_the_marks_of_all_versions_count(tmp_path: Path, hiding: Hiding) -> None:
+    plain, marked = (Project.from_files(files(pii=p), root=Path()) for p in ("", " pii"))
+    both = hiding_of(plain, marked, folder=DataFolder(tmp_path))
+    assert both is not None
+    assert both.tables == hiding.tables
 
 
 def test_what_carries_marked_values_is_known_by_table(hiding: Hiding) -> None:

@@ -14,8 +14,10 @@ import msgspec
 import pyarrow as pa
 
 from tidegate.datafolder import DataFolder
-from tidegate.program import Program
-from tidegate.pseudonyms import Hiding, pseudonym_key, pseudonyms
+from tidegate.hiding import Hiding
+from tidegate.program import marked_tables
+from tidegate.project.project import Project
+from tidegate.pseudonyms import pseudonym_key, pseudonyms
 from tidegate.sinks.contract import Delivery, Sink
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -42,22 +44,22 @@ def _stands(column: Any, key: bytes) -> Any:
     return pa.chunked_array(chunks)
 
 
-def hiding_of(program: Program, folder: DataFolder) -> Hiding | None:
-    """What a program hides from those who may not see it; None where no column is marked.
+def hiding_of(*projects: Project, folder: DataFolder) -> Hiding | None:
+    """What is hidden from those who may not see it; None where no column is marked.
 
-    Tables that the program does not know, such as those of a replay, are taken for wide ones: with
-    the columns of events and features.
+    Of several projects (the folder's, and the version that decides now) the marks of all count.
+    Tables that they do not know, such as those of a replay, are taken for wide ones: with the
+    columns of events and features.
     """
-    marked = program.pii
-    if not marked:
+    tables = dict(_NOTHING)
+    for project in projects:
+        known = {window.name: frozenset[str]() for window in project.windows}
+        for name, columns in {**known, **marked_tables(project)}.items():
+            tables[name] = tables.get(name, frozenset()) | columns
+    if not tables.get("events"):
         return None
-    windows = {query.name: frozenset[str]() for query in program.windows}
-    elsewhere = marked["events"] | marked["features"]
-    return Hiding(
-        tables={**windows, **_NOTHING, **marked},
-        elsewhere=elsewhere,
-        key=pseudonym_key(folder.key()),
-    )
+    elsewhere = tables["events"] | tables["features"]
+    return Hiding(tables=tables, elsewhere=elsewhere, key=pseudonym_key(folder.key()))
 
 
 def hidden_features(values: Mapping[str, Any], hiding: Hiding) -> dict[str, Any]:

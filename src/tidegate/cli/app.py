@@ -68,6 +68,9 @@ FormatOption = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same events.")]
 To = Annotated[str, typer.Option(help="A URL, a file, or - for standard output.")]
 Reason = Annotated[str | None, typer.Option(help="Only those of this reason.", show_default=False)]
+Clear = Annotated[
+    bool, typer.Option("--clear", help="Show columns marked pii in clear, not as pseudonyms.")
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A file to write to; else standard output.")
 ]
@@ -203,6 +206,7 @@ def query(
     ] = "duckdb",
     format: FormatOption = None,  # noqa: A002 - named as on the command line
     output: Output = None,
+    clear: Clear = False,  # noqa: FBT002 - an option by name
 ) -> None:
     """Ask the tables in SQL.
 
@@ -211,7 +215,9 @@ def query(
     """
     from tidegate.cli.rows import write
 
-    found = _open(folder).query(sql, dialect=dialect)
+    shop = _open(folder)
+    found = shop.query(sql, dialect=dialect, clear=clear)
+    _tell_hidden(shop, clear=clear)
     for note in found.notes:
         _remark(f"note: {note}")
     write(found, format and format.value, output)
@@ -334,11 +340,14 @@ def show_letters(
     context: typer.Context,
     reason: Reason = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 20,
+    clear: Clear = False,  # noqa: FBT002 - an option by name
 ) -> None:
     """Show dead letters with id, reason, message and bytes."""
     from tidegate.cli.rows import print_letter
 
-    found = _open(context.obj).dead_letters().to_pylist()
+    shop = _open(context.obj)
+    found = shop.dead_letters(clear=clear).to_pylist()
+    _tell_hidden(shop, clear=clear)
     chosen = [row for row in found if reason in (None, row["reason"])]
     for row in chosen[:limit]:
         print_letter(row)
@@ -368,6 +377,11 @@ def warm_up() -> None:
     from tidegate.cli.warmup import compile_kernels
 
     compile_kernels()
+
+
+def _tell_hidden(shop: Workspace, *, clear: bool) -> None:
+    if shop.project.stream.schema.pii and not clear:
+        _remark("columns marked pii are shown as pseudonyms; --clear shows their values")
 
 
 def _open(folder: Path) -> Workspace:

@@ -199,7 +199,11 @@ def print_letter(row: dict[str, Any]) -> None:
     came = f"{row['ingest_time']:%Y-%m-%d %H:%M:%S}"
     say(f"id {row['log_offset']}  {row['reason']}  {row['source']}  {came}", style="bold")
     say(f"  {row['message']}")
-    shown = row["record"][:_BYTES_SHOWN_MAX].decode("utf-8", "backslashreplace")
+    record = row["record"]
+    if isinstance(record, str):  # a pseudonym
+        say(f"  │ {record}")
+        return
+    shown = record[:_BYTES_SHOWN_MAX].decode("utf-8", "backslashreplace")
     for line in shown.splitlines() or [""]:
         say(f"  │ {line}")
     if len(row["record"]) > _BYTES_SHOWN_MAX:

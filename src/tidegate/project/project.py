@@ -124,6 +124,7 @@ def _content(project: Project) -> list[object]:
         [[w.name, tokens(w.sql.text), w.allowed_lateness_us] for w in project.windows],
         # Not even an empty list where there are none: versions older than features keep theirs.
         *_features(project.features),
+        *_marks(stream),
         *_labels(project.labels),
         *([["lists", {each.name: str(each.type) for each in project.lists}]] * bool(project.lists)),
     ]
@@ -145,6 +146,11 @@ def _features(features: Features | None) -> list[object]:
 def _labels(labels: Labels) -> list[object]:
     chosen = [[s.key, getattr(labels, s.field)] for s in settings_of(Labels)]
     return [["labels", chosen]] if labels != Labels() else []
+
+
+def _marks(stream: Stream) -> list[object]:
+    """The columns that reasons say pseudonyms of."""
+    return [["pii", sorted(stream.schema.pii)]] if stream.schema.pii else []
 
 
 def _is_chosen(each: Setting, stream: Stream) -> bool:

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from tidegate.access import Caller
+from tidegate.access import NOBODY, Caller
 from tidegate.access.audit import SOURCE
+from tidegate.access.pii import hiding_of
+from tidegate.hiding import Hiding
 from tidegate.pipeline import Pipeline
+from tidegate.program import Program
 from tidegate.project.settings import Service
 from tidegate.service.access.admission import Access
 from tidegate.service.budget import Budget
@@ -39,6 +42,7 @@ class State:
     # The hot routes by path, each of which answers small requests without the application.
     short_routes: dict[bytes, Route] = field(default_factory=dict)
     closers: list[Callable[[], None]] = field(default_factory=list)
+    _hiding: tuple[Program, Hiding | None] | None = None
     # Those of `POST /v1/score`, once somebody has asked it.
     desk: Desk | None = None
     recorder: Recorder | None = None
@@ -81,6 +85,24 @@ class State:
     def lets_post(self, authorization: bytes | None, path: str, address: str) -> bool:
         """Whether it is known already that a caller may post to a path."""
         return isinstance(self.access.admit(authorization, path, "POST", address), Caller)
+
+    def hiding_from(self, caller: Caller) -> Hiding | None:
+        """What is hidden from a caller, by the marks of the folder and of what decides now."""
+        if "pii" in caller.scopes:
+            return None
+        program = self.pipeline.engine.program
+        if self._hiding is None or self._hiding[0] is not program:
+            projects = (self.pipeline.project, program.project)
+            self._hiding = (program, hiding_of(*projects, folder=self.pipeline.folder))
+        return self._hiding[1]
+
+    def hiding_from_sender(self, authorization: bytes | None, path: str) -> Hiding | None:
+        """The same for a request that was let in on the short way; it costs next to nothing."""
+        hiding = self.hiding_from(NOBODY)
+        if hiding is None:
+            return None
+        caller = self.access.admit(authorization, path, "POST", "")
+        return self.hiding_from(caller) if isinstance(caller, Caller) else hiding
 
     def note_keys(self) -> None:
         """Take over what has changed about API keys, into the log too. Raises: as the log."""

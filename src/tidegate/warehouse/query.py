@@ -24,7 +24,8 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 from duckdb.sqltypes import DuckDBPyType
 
 from tidegate.errors import InputError, QueryError
-from tidegate.pseudonyms import Hiding, pseudonyms
+from tidegate.hiding import Hiding
+from tidegate.pseudonyms import pseudonyms
 from tidegate.warehouse.dialects import DUCKDB, translate
 from tidegate.warehouse.faults import storage
 from tidegate.warehouse.guard import named_tables

@@ -26,6 +26,7 @@ from typing import BinaryIO
 import msgspec
 
 from tidegate import memory
+from tidegate.hiding import Hiding
 
 _SLACK_BYTES = 256 << 20  # stacks of threads, pages of files, the answer itself
 _MESSAGE_CHARACTERS_MAX = 4_000
@@ -48,6 +49,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int
     memory_bytes: int
     threads: int
+    hiding: Hiding | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +152,7 @@ def _run(root: Path, question: Question, *, began: float) -> tuple[Told, bytes]:
         memory_bytes=question.memory_bytes,
         batch_rows=_BATCH_ROWS,
         guarded=True,
+        hiding=question.hiding,
     )
     found = encode(
         result, question.format, rows_max=question.rows_max, bytes_max=question.bytes_max

@@ -89,6 +89,7 @@ class QueryEndpoint:
             bytes_max=settings.result_bytes_max,
             memory_bytes=settings.memory_bytes_max,
             threads=settings.threads,
+            hiding=self._state.hiding_from(scope["state"]["caller"]),
         )
 
     async def _unless_gone(

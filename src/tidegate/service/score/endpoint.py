@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from tidegate.errors import TidegateError, TransientError
+from tidegate.hiding import Hiding
 from tidegate.service.answer import answer, refuse
 from tidegate.service.bodies import Bodies, is_one_record
 from tidegate.service.errors import Refusal, refusal_of
@@ -42,7 +43,9 @@ class ScoreEndpoint:
         try:
             seconds = self._seconds(exchange.query)
             check_media_type(exchange.content_type)
-            self._ask(exchange, bytes(exchange.body), exchange.content_type, seconds)
+            hiding = self._state.hiding_from_sender(exchange.authorization, self.path_format)
+            body, content_type = bytes(exchange.body), exchange.content_type
+            self._ask(exchange, body, content_type, seconds=seconds, hiding=hiding)
         except TidegateError as error:
             exchange.refuse(error)
 
@@ -54,7 +57,8 @@ class ScoreEndpoint:
                 seconds = self._seconds(scope["query_string"])
                 self._state.check()
                 body, content_type = await self._bodies.receive(scope, receive, share)
-                self._ask(reply, body, content_type, seconds)
+                hiding = self._state.hiding_from(scope["state"]["caller"])
+                self._ask(reply, body, content_type, seconds=seconds, hiding=hiding)
                 status, told = await reply.told
             except Disconnected:
                 return
@@ -64,7 +68,13 @@ class ScoreEndpoint:
         await answer(send, status, told)
 
     def _ask(
-        self, reply: Exchange | _Waiting, body: bytes, content_type: bytes, seconds: float
+        self,
+        reply: Exchange | _Waiting,
+        body: bytes,
+        content_type: bytes,
+        *,
+        seconds: float,
+        hiding: Hiding | None,
     ) -> None:
         """Put a question. Raises: Refusal, RequestError, OverloadedError."""
         state, office = self._state, self._office_here()
@@ -73,13 +83,15 @@ class ScoreEndpoint:
             raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
         if is_one_record(body):
             office.desk.check(1)
-            question = Question(office, reply, body, seconds=seconds, is_array=False)
+            question = Question(office, reply, body, seconds=seconds, is_array=False, hiding=hiding)
             office.desk.put_one(body, question)
             return
         records = self._bodies.split_here(body, content_type)
         office.desk.check(len(records))
         is_array = len(records) > 1 or body.lstrip()[:1] == b"["
-        question = Question(office, reply, records, seconds=seconds, is_array=is_array)
+        question = Question(
+            office, reply, records, seconds=seconds, is_array=is_array, hiding=hiding
+        )
         office.desk.put(records, question)
 
     def _seconds(self, query: bytes) -> float:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
 
 import msgspec
 
+from tidegate.access.pii import hidden_features
 from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError
+from tidegate.hiding import Hiding
 from tidegate.records import Records
 from tidegate.service.score.answers import (
     Answer,
@@ -64,6 +67,7 @@ class Question:
     __slots__ = (
         "_answered_at",
         "_given",
+        "_hiding",
         "_is_array",
         "_office",
         "_repeated",
@@ -84,11 +88,13 @@ class Question:
         *,
         seconds: float,
         is_array: bool,
+        hiding: Hiding | None = None,
     ) -> None:
         self._office, self._reply, self._seconds = office, reply, seconds
         self.events = events
         self.count = 1 if isinstance(events, bytes) else len(events)
         self._is_array = is_array
+        self._hiding = hiding
         self._given: Fallback | None = None
         self._answered_at = 0
         self._repeated: Sequence[bool] = [False] * self.count
@@ -119,6 +125,8 @@ class Question:
         if isinstance(verdict, Refused):
             return not_scored(verdict.log_offset, verdict.dead)
         assert isinstance(verdict, Decided)  # noqa: S101 - looked up before
+        if self._hiding is not None:
+            verdict = replace(verdict, features=hidden_features(verdict.features, self._hiding))
         return scored(verdict, latency_us=self._latency(), is_repeated=is_repeated)
 
     def _finish(self, answers: Sequence[Answer]) -> None:
