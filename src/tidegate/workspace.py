@@ -27,6 +27,7 @@ from tidegate.frames import Events, declared_columns
 from tidegate.ingest import Taker, taking
 from tidegate.lists.desk import ListDesk
 from tidegate.lists.history import Changes
+from tidegate.labelled import Labelled, label, label_blocks, label_file
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation
@@ -144,6 +145,53 @@ class Workspace:
                 ),
             )
 
+    def label(
+        self,
+        labels: Mapping[str, object] | Iterable[Mapping[str, object]],
+        *,
+        source: str = "python",
+        author: str = "",
+    ) -> Labelled:
+        """Say what events truly were: each with `event_id`, `label`, `source` and `known_at`.
+
+        A label is `fraud` or `legitimate`, True or False. `known_at` is now where it is missing,
+        and `source` the one given. What cannot be read is in `refused`, with the reason, and is not
+        kept. The events need not have come yet.
+
+        >>> shop.label({"event_id": "p1", "label": "fraud"}, source="chargeback")
+        ... # doctest: +SKIP
+        """
+        rows = [labels] if isinstance(labels, Mapping) else labels
+        blocks = ((records, source) for records in label_blocks(rows))
+        return self._label(blocks, author=author)
+
+    def label_files(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        source: str | None = None,
+        author: str = "",
+        progress: Callable[[Path, Block], None] | None = None,
+    ) -> Labelled:
+        """The same from files: NDJSON, JSON, CSV, Parquet, or gzip of them.
+
+        Raises: RequestError if a file cannot be read; those that are missing are told before
+        anything is taken.
+        """
+        files = [Path(path) for path in paths]
+        for path in files:
+            _check_readable(path)
+        blocks = (
+            (block.records, source or f"file:{path.name}")
+            for path in files
+            for block in _told(path, label_file(path), progress)
+        )
+        return self._label(blocks, author=author)
+
+    def _label(self, blocks: Iterable[tuple[Records, str]], *, author: str) -> Labelled:
+        clock, seconds = self._clock, FINISH_SECONDS
+        return label(self.project, blocks, author=author, clock=clock, timeout_seconds=seconds)
+
     def dead_letters(self, *, clear: bool = True) -> pa.Table:
         """The dead letters that were not sent again, oldest first.
 
@@ -213,6 +261,8 @@ class Workspace:
             raise InputError(f"`{self.project.root}` has no `[features]` in tidegate.toml")
         rows = declared_columns(events, program)
         evaluator = Evaluator(program, key=os.urandom(16), threads=os.cpu_count() or 1)
+        # Labels find the entries of an event by its offset, so that features keep it.
+        rows = rows.append_column("log_offset", pa.array(range(rows.num_rows), pa.int64()))
         batches = rows.combine_chunks().to_batches(max_chunksize=_FEATURE_ROWS)
         found = [c.values for b in batches if (c := evaluator.compute(b)) is not None]
         values = pa.Table.from_batches(found, schema=program.features.schema)

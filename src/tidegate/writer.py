@@ -107,6 +107,11 @@ class Writer:
                 return dict(rows.to_pylist()[0])
         return None
 
+    def events(self) -> list[pa.RecordBatch]:
+        """The accepted events that are not yet written, in order of the log."""
+        with self._changed:
+            return [outcome.events for outcome in (*self._writing, *self._pending)]
+
     def _run(self) -> None:
         try:
             while (batch := self._gather()) is not None:

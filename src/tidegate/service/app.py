@@ -29,6 +29,9 @@ from tidegate.service.events.description import events_path
 from tidegate.service.events.endpoint import EventsEndpoint
 from tidegate.service.events.report import DeadLetter, NoneTaken, PartlyTaken, Taken
 from tidegate.service.health.endpoints import Health, Readiness, health_routes
+from tidegate.service.labels.description import labels_path
+from tidegate.service.labels.endpoint import LabelsEndpoint
+from tidegate.service.labels.report import BODIES as LABEL_BODIES
 from tidegate.service.lists.endpoints import BODIES as LIST_BODIES
 from tidegate.service.lists.endpoints import lists_routes
 from tidegate.service.metrics.endpoints import metrics_routes
@@ -52,6 +55,7 @@ _BODIES = (
     *(Taken, PartlyTaken, NoneTaken, DeadLetter, Decision, RuleHit),
     *(Health, Readiness, ErrorBody, ErrorDetail),
     *KEY_BODIES,
+    *LABEL_BODIES,
     *QUERY_BODIES,
     *VERSION_BODIES,
     *LIST_BODIES,
@@ -78,6 +82,9 @@ def create_app(
     app.router.routes.append(
         Route(QueryEndpoint.path_format, QueryEndpoint(state, state.queries), methods=["POST"])
     )
+    app.router.routes.append(
+        Route(LabelsEndpoint.path_format, LabelsEndpoint(state), methods=["POST"])
+    )
     app.include_router(decision_routes(state))
     if state.settings.producer_endpoint:
         app.include_router(producer_routes(state))
@@ -89,7 +96,8 @@ def create_app(
     _answer_errors(app)
     ids = request_ids or RequestIds(secrets.token_hex(4))
     app.add_middleware(Edge, ids=ids, tally=state.tally, access=state.access)
-    describe(app, events_path() | score_path() | query_path(), bodies=_BODIES, finish=secured)
+    paths = events_path() | score_path() | labels_path() | query_path()
+    describe(app, paths, bodies=_BODIES, finish=secured)
     return app
 
 

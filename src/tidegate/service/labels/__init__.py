@@ -1,0 +1,1 @@
+"""Labels over HTTP."""
