@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.controls import ListRecord
-from tidegate.decisions.decide import decide
+from tidegate.decisions.decide import decide, event_ids
 from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan
 from tidegate.labels.correction import Labelling
@@ -27,6 +27,7 @@ from tidegate.outcome import features_schema
 from tidegate.program import Program
 from tidegate.pseudonyms import pseudonym_key
 from tidegate.rules.ruleset import failed_features
+from tidegate.sql.columns import Columns, arrays_of
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
 
@@ -67,6 +68,7 @@ class Evaluator:
         self.lists = Lists(program.lists)
         self.labels = Labelling(program.project)
         self.state = _state(program.features, key=key, threads=threads)
+        self._table = None if program.features is None else features_schema(program.features.schema)
         self._key, self._threads = key, threads
         self._pseudonym_key = pseudonym_key(key)
 
@@ -79,32 +81,41 @@ class Evaluator:
         began = perf_counter()
         computed = self.compute(events)
         began = self.stages.features.since(began)
-        if computed is None:
-            listed, table, failed = self._listed(events, before), None, []
-        else:
-            seen = _beside(events, computed.values)
-            listed = self._listed(seen, before)
-            table = _table(events, computed.values, program)
+        seen, table, failed = Columns(events), None, []
+        ids = event_ids(events, program.schema)
+        if computed is not None:
+            for name, column in zip(computed.schema.names, computed.columns, strict=True):
+                seen.put(name, column)
+            table = self._rows(events, ids, computed)
             failed = failed_features(computed.errors)
-        answers = program.ask(listed, key=self._pseudonym_key)
+        self._list(seen, before)
+        answers = program.ask(seen, key=self._pseudonym_key)
         decisions = decide(
             events,
             [*failed, *answers.hits],
             schema=program.schema,
             version=program.version,
             decided_at=decided_at,
+            ids=ids,
         )
         self.stages.rules.since(began)
         return Verdict(decisions, table, answers.chosen)
 
-    def _listed(self, seen: pa.RecordBatch, before: int) -> pa.RecordBatch:
-        """The batch with the answers of lists; `before` was the newest event time before it."""
+    def _rows(
+        self, events: pa.RecordBatch, ids: pa.Array[Any], features: Features
+    ) -> pa.RecordBatch:
+        """The rows of the table of features."""
+        whose = [ids, events[self.program.schema.event_time]]
+        columns = [*whose, *arrays_of(features.columns), events["log_offset"]]
+        return pa.RecordBatch.from_arrays(columns, schema=self._table)
+
+    def _list(self, seen: Columns, before: int) -> None:
+        """Add the answers of lists; `before` was the newest event time before these events."""
         asked = self.program.list_answers
-        if not asked.questions:
-            return seen
-        newest = newest_times(seen, self.program, before)
-        time = self.program.schema.event_time
-        return asked.beside(seen, self.lists, event_time=time, newest=newest)
+        if asked.questions:
+            newest = newest_times(seen.batch, self.program, before)
+            time = self.program.schema.event_time
+            asked.put(seen, self.lists, event_time=time, newest=newest)
 
     def labelled(self, events: pa.RecordBatch) -> pa.RecordBatch:
         """The events with the labels that have waited for them: what is to be evaluated.
@@ -225,9 +236,9 @@ class Rebuild:
 
 def newest_times(events: pa.RecordBatch, program: Program, before: int) -> Integers:
     """For each event the newest event time up to and with it, where it was `before` at first."""
-    times = events[program.schema.event_time].cast(pa.int64()).to_numpy()
-    newest: Integers = np.maximum.accumulate(np.concatenate([[before], times]))[1:]
-    return newest
+    times = events[program.schema.event_time].view(pa.int64()).to_numpy()
+    newest: Integers = np.maximum.accumulate(times)
+    return np.maximum(newest, before, out=newest)
 
 
 def _state(plan: FeaturePlan | None, *, key: bytes, threads: int) -> FeatureState | None:
@@ -236,16 +247,3 @@ def _state(plan: FeaturePlan | None, *, key: bytes, threads: int) -> FeatureStat
     from tidegate.features.state import FeatureState  # it loads the kernels: only where needed
 
     return FeatureState(plan, key=key, threads=threads)
-
-
-def _beside(events: pa.RecordBatch, values: pa.RecordBatch) -> pa.RecordBatch:
-    fields: list[pa.Field[Any]] = [*events.schema, *values.schema]
-    return pa.RecordBatch.from_arrays([*events.columns, *values.columns], schema=pa.schema(fields))
-
-
-def _table(events: pa.RecordBatch, values: pa.RecordBatch, program: Program) -> pa.RecordBatch:
-    """The rows of the table of features."""
-    schema = program.schema
-    whose = [events[schema.id].cast(pa.string()), events[schema.event_time]]
-    columns = [*whose, *values.columns, events["log_offset"]]
-    return pa.RecordBatch.from_arrays(columns, schema=features_schema(values.schema))

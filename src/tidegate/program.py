@@ -20,6 +20,7 @@ from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
 from tidegate.rules.ruleset import Hits, RuleSet, compile_rules
 from tidegate.schema import ColumnType, Schema
+from tidegate.sql.columns import Columns, array_of
 from tidegate.sql.expression import Evaluated, ExpressionSet, Scope
 from tidegate.sql.marks import carrying
 from tidegate.windows import statement as window_statement
@@ -89,24 +90,25 @@ class Program:
         )
         return Intake(stream.schema, decoder, stream.ahead_max_us)
 
-    def ask(self, events: pa.RecordBatch, *, key: bytes = b"") -> Answers:
-        """What rules and window queries want to know of events, evaluated together.
+    def ask(self, events: Columns, *, key: bytes = b"") -> Answers:
+        """What rules and window queries want to know of events.
 
-        The batch has the columns of the events and, where the program has them, the features and
-        the answers of lists (`list_answers`). `key` is that of the pseudonyms in reasons.
+        The columns are those of the events and, where the program has them, the features and the
+        answers of lists (`list_answers`). `key` is that of the pseudonyms in reasons.
         """
-        if not events.num_rows:
+        if not events.rows:
             return Answers([], {})
-        results = self._conditions.evaluate(events)
-        rules, rest = results[: len(self.rules.rules)], results[len(self.rules.rules) :]
-        names = [q.name for q in self.windows if q.where is not None]
-        hits = self.rules.hits(events, rules, key=key)
-        return Answers(hits, dict(zip(names, rest, strict=True)))
+        names, expressions = self._chosen
+        found = expressions.columns(events)
+        chosen = [Evaluated(array_of(values), errors) for values, errors in found]
+        hits = self.rules.ask(events, key=key)
+        return Answers(hits, dict(zip(names, chosen, strict=True)))
 
     @cached_property
-    def _conditions(self) -> ExpressionSet:
-        chosen = [q.where for q in self.windows if q.where is not None]
-        return ExpressionSet([*self.rules.conditions, *chosen])
+    def _chosen(self) -> tuple[list[str], ExpressionSet]:
+        """The conditions of window queries, by the queries' names."""
+        found = {q.name: q.where for q in self.windows if q.where is not None}
+        return list(found), ExpressionSet(list(found.values()))
 
     @property
     def lists(self) -> Mapping[str, ColumnType]:

@@ -22,15 +22,22 @@ _FEW = 256  # rows or hits that are looked at one by one sooner than as columns
 
 
 def decide(
-    events: pa.RecordBatch, hits: Sequence[Hits], *, schema: Schema, version: str, decided_at: int
+    events: pa.RecordBatch,
+    hits: Sequence[Hits],
+    *,
+    schema: Schema,
+    version: str,
+    decided_at: int,
+    ids: pa.Array[Any] | None = None,
 ) -> pa.RecordBatch:
     """The decisions on `events`, row by row, as a batch of `DECISIONS`.
 
-    `decided_at` is UTC microseconds. Shadow rules are listed and change nothing.
+    `decided_at` is UTC microseconds. Shadow rules are listed and change nothing. `ids` are the
+    `event_ids`, where somebody has them already.
     """
     n = events.num_rows
     columns = [
-        events[schema.id].cast(pa.string()),
+        event_ids(events, schema) if ids is None else ids,
         events[schema.event_time],
         _named(ranks(hits, n)),
         pa.nulls(n, pa.float64()),
@@ -40,6 +47,12 @@ def decide(
         pa.repeat(pa.scalar(decided_at, pa.timestamp("us")), n),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=DECISIONS)
+
+
+def event_ids(events: pa.RecordBatch, schema: Schema) -> pa.Array[Any]:
+    """The ids of events as text, whatever their declared type."""
+    ids = events[schema.id]
+    return ids if ids.type == pa.string() else ids.cast(pa.string())
 
 
 def ranks(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.lists.membership import Lists
+from tidegate.sql.columns import Columns, array_of
 from tidegate.sql.expression import Expression, ExpressionSet
 from tidegate.sql.listed import Question
 
@@ -25,6 +26,14 @@ class ListAnswers:
         self._values = ExpressionSet(
             [Expression(q.type, q.reads, q.column, q.value) for q in self.questions]
         )
+
+    def put(self, columns: Columns, lists: Lists, *, event_time: str, newest: Integers) -> None:
+        """As `beside`, into columns that need not be a batch."""
+        times = columns.array(event_time).view(pa.int64()).to_numpy()
+        values = self._values.columns(columns)
+        for asked, (value, _) in zip(self.questions, values, strict=True):
+            found = lists.ask(asked.name, array_of(value), times=times, newest=newest)
+            columns.put(asked.column, found)
 
     def beside(
         self, batch: pa.RecordBatch, lists: Lists, *, event_time: str, newest: Integers

@@ -11,15 +11,20 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.errors import Problem, ProjectError
 from tidegate.pseudonyms import pseudonyms
+from tidegate.sql.columns import Columns
 from tidegate.sql.expression import Expression, ExpressionSet, Scope, compile_expression
 from tidegate.sql.source import SourceText
 
+Rows = npt.NDArray[np.int64]
+
 # SQL between braces; a brace inside quotes is part of it.
 _HOLE = re.compile(r"""\{((?:[^'"}]|'[^']*'|"[^"]*")*+)\}""")
+_FEW = 128  # rows that are looked at one by one sooner than as columns
 _MISSING = "unknown"  # what a reason says for null
 
 
@@ -35,6 +40,21 @@ class Reason:
     columns: frozenset[str]
     hides: tuple[bool, ...] = ()
 
+    def say(self, columns: Columns, rows: Rows, *, key: bytes = b"") -> list[str]:
+        """The reason for each of these rows of the columns, as `render` has it."""
+        if len(self.texts) == 1:
+            return [self.texts[0]] * len(rows)
+        names = [hole.column for hole in self.holes.expressions]
+        if len(rows) > _FEW or any(self.hides) or None in names:
+            read = sorted(self.columns)
+            batch = columns.batch_of(read).select(read)
+            return self.render(batch.take(pa.array(rows, pa.int64())), key=key)
+        pieces: list[Iterable[str]] = [repeat(self.texts[0], len(rows))]
+        for name, text in zip(names, self.texts[1:], strict=True):
+            values = _values(columns.array(name or ""), rows)
+            pieces += (map(spoken, values), repeat(text, len(rows)))
+        return list(map("".join, zip(*pieces, strict=True)))
+
     def render(self, rows: pa.RecordBatch, *, key: bytes = b"") -> list[str]:
         """The reason for each row, in order; `rows` need no columns but `columns`.
 
@@ -48,6 +68,13 @@ class Reason:
             said = _spoken_column(hole.values)
             pieces += (_hidden(said, hole.values, key) if hides else said, repeat(text))
         return list(map("".join, zip(*pieces, strict=False)))  # a repeated text has no end
+
+
+def _values(array: pa.Array[Any], rows: Rows) -> list[object]:
+    if len(rows) < 4:
+        return [array[row].as_py() for row in rows.tolist()]
+    found: list[object] = array.take(pa.array(rows, pa.int64())).to_pylist()
+    return found
 
 
 def _hidden(said: list[str], values: pa.Array[Any], key: bytes) -> list[str]:
@@ -89,7 +116,8 @@ def _number(value: float) -> str:
     """Every digit and no more; powers of ten only where there would be rows of zeros."""
     if value == 0 or not 1e-6 <= abs(value) < 1e21:
         return "0" if value == 0 else repr(value)
-    return f"{Decimal(repr(value)):f}".removesuffix(".0")
+    digits = repr(value)
+    return (f"{Decimal(digits):f}" if "e" in digits else digits).removesuffix(".0")
 
 
 def compile_reason(

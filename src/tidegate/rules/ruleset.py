@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from tidegate.project.values import suggestion
 from tidegate.rules.reason import Reason, compile_reason
 from tidegate.rules.rollout import Rollout, split
 from tidegate.schema import Kind
+from tidegate.sql.columns import Columns
+from tidegate.sql.evaluate import truth
 from tidegate.sql.expression import Evaluated, Expression, ExpressionSet, Scope, compile_expression
 
 Rows = npt.NDArray[np.int64]
@@ -85,9 +88,14 @@ class RuleSet:
 
         The batch has the columns of the scope: those of the stream, and the features.
         """
-        if not self.rules or batch.num_rows == 0:
+        return self.ask(Columns(batch))
+
+    def ask(self, columns: Columns, *, key: bytes = b"") -> list[Hits]:
+        """As `evaluate`; `key` is that of the pseudonyms said in the place of marked values."""
+        if not self.rules or columns.rows == 0:
             return []
-        return self.hits(batch, self._evaluated.evaluate(batch))
+        truths, errors = self._evaluated.truths(columns)
+        return self._hits(columns, truths, errors, key=key)
 
     def hits(
         self,
@@ -102,38 +110,43 @@ class RuleSet:
         Without reasons, for counting, those of the rows that were hit are left empty. `key` is that
         of the pseudonyms that reasons say in the place of values marked `pii`.
         """
-        pairs = zip(self.rules, results, strict=True)
-        told = batch if with_reasons else None
-        found = [hit for rule, result in pairs for hit in _hits(rule, result, told, key)]
-        return [part for hit in found for part in rolled_out(hit, batch)]
+        if not results:
+            return []
+        truths = np.stack([truth(r.values) for r in results])
+        errors = {k: r.errors for k, r in enumerate(results) if r.errors}
+        return self._hits(Columns(batch), truths, errors, with_reasons=with_reasons, key=key)
+
+    def _hits(
+        self,
+        columns: Columns,
+        truths: npt.NDArray[Any],
+        errors: Mapping[int, Mapping[int, str]],
+        *,
+        with_reasons: bool = True,
+        key: bytes,
+    ) -> list[Hits]:
+        which, rows = np.nonzero(truths)
+        bounds = np.searchsorted(which, range(len(truths) + 1)).tolist()
+        found: list[Hits] = []
+        for k in sorted({*which.tolist(), *errors}):
+            rule, hit = self.rules[k], rows[bounds[k] : bounds[k + 1]]
+            if len(hit):
+                reasons = rule.reason.say(columns, hit, key=key) if with_reasons else []
+                found += rolled_out(Hits(rule, rule.action, hit, reasons), columns)
+            if k in errors:
+                found += rolled_out(_failed(rule, errors[k]), columns)
+        return found
 
 
-def rolled_out(hit: Hits, batch: pa.RecordBatch) -> list[Hits]:
+def rolled_out(hit: Hits, columns: Columns) -> list[Hits]:
     """The hits of a rule by what it is for each event: live for the chosen, else in the shadow."""
     rule = hit.rule
     if not isinstance(rule, Rule) or rule.rollout is None or rule.mode is not Mode.LIVE:
         return [hit]
-    entities = batch[rule.rollout.column].take(pa.array(hit.rows, pa.int64()))
+    entities = columns.array(rule.rollout.column).take(pa.array(hit.rows, pa.int64()))
     parts = split(hit.rows, hit.reasons, rule.rollout.chosen(entities))
     sides = zip((rule, replace(rule, mode=Mode.SHADOW)), parts, strict=True)
     return [Hits(who, hit.action, rows, told) for who, (rows, told) in sides if len(rows)]
-
-
-def _hits(rule: Rule, result: Evaluated, batch: pa.RecordBatch | None, key: bytes) -> list[Hits]:
-    found = []
-    hit = result.values.fill_null(False)  # noqa: FBT003 - a value, not a switch
-    rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
-    if len(rows):
-        reasons = [] if batch is None else _reasons(rule, rows, batch, key)
-        found.append(Hits(rule, rule.action, rows, reasons))
-    if result.errors:
-        found.append(_failed(rule, result.errors))
-    return found
-
-
-def _reasons(rule: Rule, rows: Rows, batch: pa.RecordBatch, key: bytes) -> list[str]:
-    told = batch.select(sorted(rule.reason.columns)).take(pa.array(rows, pa.int64()))
-    return rule.reason.render(told, key=key)
 
 
 def _failed(rule: Rule, errors: Mapping[int, str]) -> Hits:

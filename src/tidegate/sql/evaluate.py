@@ -60,7 +60,7 @@ class Evaluation:
             except GiveUp:
                 pass
         results = self.run(columns)
-        truths = [_truth(array_of(values)) for values, _ in results]
+        truths = [truth(array_of(values)) for values, _ in results]
         found = np.array(truths, dtype=np.uint8).reshape(self._count, columns.rows)
         return found, {i: errors for i, (_, errors) in enumerate(results) if errors}
 
@@ -91,6 +91,7 @@ class Evaluation:
         return Frame(list(self._computed.values()))
 
 
-def _truth(values: pa.Array[Any]) -> Any:
+def truth(values: pa.Array[Any]) -> Any:
+    """Where booleans are true, as flags."""
     plain = values.fill_null(False) if values.null_count else values  # noqa: FBT003 - Arrow's own signature
     return plain.to_numpy(zero_copy_only=False)

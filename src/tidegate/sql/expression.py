@@ -78,6 +78,11 @@ class Expression:
     questions: tuple[Question, ...] = ()
 
     @property
+    def column(self) -> str | None:
+        """The name of the column that this is, if it is nothing more than one."""
+        return str(self.tree.value) if self.tree.op is COLUMN else None
+
+    @property
     def is_null(self) -> bool:
         """Whether the expression is NULL by its type, whatever the row."""
         return self.tree.type == NULL
