@@ -25,9 +25,9 @@ from tidegate.evaluator import Evaluator
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.frames import Events, declared_columns
 from tidegate.ingest import Taker, taking
+from tidegate.labelled import Labelled, label, label_blocks, label_file
 from tidegate.lists.desk import ListDesk
 from tidegate.lists.history import Changes
-from tidegate.labelled import Labelled, label, label_blocks, label_file
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation

@@ -18,6 +18,7 @@ import typer
 from tidegate import memory
 from tidegate.cli.backtest import backtest
 from tidegate.cli.keys import keys
+from tidegate.cli.labels import labels
 from tidegate.cli.lists import lists
 from tidegate.cli.top import top
 from tidegate.cli.versions import add_to as add_versions
@@ -44,6 +45,7 @@ app.add_typer(generate, name="generate")
 letters = typer.Typer(rich_markup_mode=None)
 app.add_typer(letters, name="deadletters", invoke_without_command=True)
 app.add_typer(keys, name="keys")
+app.add_typer(labels, name="labels")
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The project's folder.", show_default=False)

@@ -32,6 +32,7 @@ from tidegate.warehouse.guard import named_tables
 from tidegate.warehouse.layout import shown_type
 from tidegate.warehouse.parquet import DataFile
 from tidegate.warehouse.table import active_files, stored_schema
+from tidegate.warehouse.views import UNSHOWN, VIEWS, behind, views_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,6 +154,8 @@ def query(
     Raises: QueryError with DuckDB's message.
     """
     known = [log.parent.name for log in _logs(root)]
+    views = views_of(known)
+    known += views
     read = translate(sql, dialect, tables=known)
     with _said_plainly():
         connection = _connection(threads, memory_bytes)
@@ -163,8 +166,11 @@ def query(
             # DuckDB names the tables of a statement only where no parameter is left open.
             closed = _PARAMETER.sub("NULL", read.sql) if parameters else read.sql
             names = _named(connection, closed.replace("?", "NULL") if parameters else closed)
-        for name, snapshot in _snapshots(root, names).items():
+        for name, snapshot in _snapshots(root, behind(names, views)).items():
             _show(connection, name, snapshot, hiding)
+        for view in views:
+            if not names or view in names:
+                connection.sql(VIEWS[view].sql).create_view(view)
         connection.execute("SET lock_configuration = true")
         try:
             relation = connection.sql(read.sql, params=parameters)
@@ -242,10 +248,11 @@ def _show(
     connection: duckdb.DuckDBPyConnection, name: str, snapshot: _Snapshot, hiding: Hiding | None
 ) -> None:
     """Make the table known to the connection, with times in UTC without a zone."""
-    columns = [_shown(connection, f) for f in snapshot.schema]
+    seen = [f for f in snapshot.schema if f.name not in UNSHOWN.get(name, ())]
+    columns = [_shown(connection, f) for f in seen]
     if hiding is not None:
         marked = hiding.columns(name)
-        for place, each in enumerate(snapshot.schema):
+        for place, each in enumerate(seen):
             if each.name in marked:
                 columns[place] = _hidden(connection, each, key=hiding.key)
     stored = connection.from_arrow(snapshot.dataset())
