@@ -266,6 +266,23 @@ def test_a_column_can_hold_the_labels(shop: Workspace, file: Path) -> None:
     assert found.labels == "column `shop` of the events"
 
 
+def test_the_declared_column_says_what_no_record_says(shop: Workspace, file: Path) -> None:
+    settings = shop.project.root / "tidegate.toml"
+    settings.write_text(settings.read_text() + '[labels]\ncolumn = "weight"\n')
+    shop = Workspace(load(shop.project.root))
+    alone = shop.backtest(file)
+    assert alone.labels == "column `weight` of the events"
+    (before,) = alone.total.to_pylist()
+    sql = "SELECT id, log_offset FROM events WHERE weight <> 0 ORDER BY 2 LIMIT 5"
+    rows = shop.query(sql).arrow().to_pylist()
+    known = [{"event_id": r["id"], "event_offset": r["log_offset"]} for r in rows]
+    label(shop.project, [{**r, "label": "legitimate"} for r in known])
+    found = shop.backtest(file)
+    assert found.labels == "table `labels`, else column `weight` of the events"
+    (after,) = found.total.to_pylist()
+    assert (before["fraud"] - after["fraud"], after["legitimate"] - before["legitimate"]) == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("type_", "values", "codes"),
     [

@@ -99,7 +99,7 @@ class TableLabels:
 
     def of(self, events: pa.Table, offsets: Integers) -> Codes:
         """The codes that the records say."""
-        codes = self._beside.of(events, offsets)
+        codes = self._beside.of(events, offsets).copy()  # it may be Arrow's memory
         if len(self._ids):
             ids: Any = events.column(self._id).combine_chunks().cast(pa.string())
             at = pc.index_in(ids, value_set=self._ids)
@@ -142,7 +142,7 @@ def labels_of(tables: Path, project: Project, column: str | None) -> Labels:
     schema = project.stream.schema
     if column is not None:
         return ColumnLabels(column, schema)
-    declared = getattr(getattr(project, "labels", None), "column", None)
+    declared = project.labels.column
     beside = None if declared is None else ColumnLabels(declared, schema)
     path = tables / TABLE
     if (path / "_delta_log").is_dir():
