@@ -67,7 +67,18 @@ def parse_select(source: SourceText, *, length_max: int) -> exp.Select:
         _refuse(source, 0, "this is not one `SELECT`")
     if depth(tree) > DEPTH_MAX + _CLAUSES:
         _refuse(source, 0, f"this is more than {DEPTH_MAX} levels deep")
+    _refuse_lists(tree, source)
     return tree
+
+
+def _refuse_lists(tree: exp.Expr, source: SourceText) -> None:
+    """A list changes with time, and what windows hold of the past must not."""
+    for node in tree.find_all(exp.In):
+        asked = node.args.get("field")
+        if isinstance(asked, exp.Anonymous) and asked.name.lower() == "list":
+            hint = "ask for it in the `when` of a rule; what a list holds changes with time"
+            at, message = position(node, source), "lists can only be asked for in rules"
+            raise ProjectError([source.problem(at, message, hint=hint)])
 
 
 def _parsed(source: SourceText, expected: str) -> exp.Expr:
