@@ -22,8 +22,11 @@ from tidegate.backtest.amounts import Amounts
 from tidegate.backtest.history import places
 from tidegate.backtest.labels import FRAUD, LEGITIMATE, UNLABELLED, ColumnLabels
 from tidegate.errors import InputError, ProjectError, RequestError, TransientError
+from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.schema import Schema
+from tidegate.warehouse.layout import layouts
+from tidegate.warehouse.table import Table
 from tidegate.workspace import Workspace
 
 from .backtest_shop import CANDIDATE, COUNT, build, label, rule
@@ -197,6 +200,19 @@ def test_a_feature_that_came_later_is_told_for_the_events_before(
     told = "\n".join(found.remarks)
     assert f"feature `riskiest` was not stored for {COUNT} events" in told
     assert f"{COUNT} events have features of another features.sql" in told
+
+
+def test_events_that_the_other_tables_do_not_have_yet_do_not_count(
+    shop: Workspace, file: Path
+) -> None:
+    program = Program.compile(shop.project)
+    layout = layouts(program.schema, {}, program.feature_schema)["events"]
+    events = Table.open(shop.project.data / "tables" / "events", layout)
+    sql = "SELECT * EXCLUDE (event_date) REPLACE (log_offset + 1000000 AS log_offset) FROM events"
+    late = shop.query(f"{sql} ORDER BY log_offset LIMIT 7").arrow()
+    events.append(late.cast(layout.rows).to_batches(), next_offset=2_000_000)
+    assert shop.query("SELECT count(*) FROM events").arrow().column(0)[0].as_py() == COUNT + 7
+    assert shop.backtest(file).events == COUNT
 
 
 def test_a_file_that_was_merged_away_meanwhile_is_told(shop: Workspace, file: Path) -> None:

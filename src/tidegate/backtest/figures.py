@@ -126,7 +126,7 @@ def _draw_sides(axes: Any, columns: dict[str, list[Any]], what: str, title: str)
     for side, colour, width in (("current", CURRENT, 1.8), ("candidate", CANDIDATE, 2.2)):
         axes.plot(
             days, columns[f"{side}_{what}"], color=colour, linewidth=width, marker=marker,
-            markersize=4, label=side,
+            markersize=4, label=side, clip_on=False,
         )  # fmt: skip
     _plain(axes, title)
     axes.set_ylim(bottom=0)
@@ -164,7 +164,7 @@ def _plain(axes: Axes, title: str) -> None:
 def _draw_rates(axes: Axes, found: Backtested) -> None:
     """Precision and recall of both sides, each as two points on one line."""
     (total,) = found.total.to_pylist()
-    _plain(axes, "Precision and recall, current to candidate")
+    _plain(axes, "Precision and recall")
     for place, what in enumerate(("precision", "recall")):
         _draw_rate(axes, what, total[f"current_{what}"], total[f"candidate_{what}"], y=1 - place)
     axes.set_xlim(-0.04, 1.04)

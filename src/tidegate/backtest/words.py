@@ -61,7 +61,7 @@ def tiles(found: Backtested) -> list[Tile]:
 
 def _tile(total: Mapping[str, Any], name: str, key: str, amount: str, tone: str) -> Tile:
     money = total[amount]
-    worth = "" if money is None else f"{_money(money)} {_WORTH[amount]}"
+    worth = "" if money is None or not total[key] else f"{_money(money)} {_WORTH[amount]}"
     return Tile(name, number(total[key]), worth, tone if total[key] else "plain")
 
 
