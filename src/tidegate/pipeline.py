@@ -88,6 +88,7 @@ class Pipeline:
         self.counters = Counters()
         self.stages = Stages(since=self.clock.now())
         self.failure: BaseException | None = None
+        self.follows = "folder"  # what the version at the start follows: it, or a change in the log
         self.verdicts = Verdicts()
         self._stopping = threading.Event()
 
@@ -187,6 +188,7 @@ class Pipeline:
         refuse_other_dedupe(self.engine.program, self.program)
         waiting = self.engine.proposal
         told = waiting.record if waiting else logged[-1].record if logged else None
+        self.follows = told.change if told is not None and self._follows(told) else "folder"
         if not self._follows(told):
             if waiting is not None:
                 reason = "the project's folder was changed since"

@@ -120,6 +120,8 @@ def _serve(
         pipeline.close()
         return 1
     signals.stop = server.stop
+    versions = {"version": pipeline.engine.program.version, "folder": pipeline.program.version}
+    _log.info("deciding", **versions, follows=pipeline.follows)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))
     return _close(pipeline)
