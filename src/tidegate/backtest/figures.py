@@ -123,10 +123,11 @@ def _draw_days(figure: Any, found: Backtested) -> None:
 def _draw_sides(axes: Any, columns: dict[str, list[Any]], what: str, title: str) -> None:
     days = columns["day"]
     marker = "o" if len(days) <= _POINTS_MAX else None
+    # Points at the edge are drawn whole; a line without any point, unclipped, has no place.
     for side, colour, width in (("current", CURRENT, 1.8), ("candidate", CANDIDATE, 2.2)):
         axes.plot(
             days, columns[f"{side}_{what}"], color=colour, linewidth=width, marker=marker,
-            markersize=4, label=side, clip_on=False,
+            markersize=4, label=side, clip_on=not days,
         )  # fmt: skip
     _plain(axes, title)
     axes.set_ylim(bottom=0)
