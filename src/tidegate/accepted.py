@@ -7,6 +7,7 @@ old or unknown, so that those who ask at the same time are answered by one readi
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +111,11 @@ class Accepted:
                 if len(found) == len(ids):
                     return
                 with pq.ParquetFile(file.path) as parquet:
+                    place = parquet.schema_arrow.names.index(self._schema.id)
                     for group in reversed(range(parquet.num_row_groups)):
-                        yield from self._chosen(parquet, group, wanted)
+                        column = parquet.metadata.row_group(group).column(place)
+                        if _may_hold(column.statistics, wanted):
+                            yield from self._chosen(parquet, group, wanted)
 
     def _chosen(
         self, parquet: pq.ParquetFile, group: int, wanted: pa.Array[Any]
@@ -131,7 +135,7 @@ class Accepted:
         if kind.kind is not Kind.BIGINT:
             return pa.array(sorted(ids), kind.arrow)
         numbers = [int(i) for i in ids if i.lstrip("-").isdecimal() and len(i) <= 20]
-        return pa.array([n for n in numbers if -(2**63) <= n < 2**63], kind.arrow)
+        return pa.array([n for n in sorted(numbers) if -(2**63) <= n < 2**63], kind.arrow)
 
     def _gather(
         self,
@@ -152,6 +156,18 @@ class Accepted:
         ):
             if event_id not in found or found[event_id][0] < offset:
                 found[event_id] = (offset, event)
+
+
+def _may_hold(statistics: Any, wanted: pa.Array[Any]) -> bool:
+    """Whether a column between these bounds may hold any of the values, which ascend.
+
+    Ids that grow with time, as many do, are in few places.
+    """
+    if statistics is None or not statistics.has_min_max or not len(wanted):
+        return bool(len(wanted))
+    values: list[Any] = wanted.to_pylist()
+    first = bisect_left(values, statistics.min)
+    return first < len(values) and bool(values[first] <= statistics.max)
 
 
 def _nullable(fields: Sequence[pa.Field[Any]]) -> pa.Schema:
