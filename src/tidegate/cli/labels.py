@@ -51,11 +51,12 @@ def files(
 ) -> None:
     """Take labels from files with event_id, label, and source and known_at if there are any."""
     import tidegate
+    from tidegate.cli.keys import author
     from tidegate.cli.progress import reading
 
     shop = tidegate.open(context.obj)
     with reading(paths) as progress:
-        taken = shop.label_files(paths, source=source, progress=progress)
+        taken = shop.label_files(paths, source=source, author=author(), progress=progress)
     _tell(taken)
 
 
@@ -75,10 +76,11 @@ def add(
 ) -> None:
     """Label one event."""
     import tidegate
+    from tidegate.cli.keys import author
 
     shop = tidegate.open(context.obj)
     given = {"event_id": event_id, "label": label, "known_at": known_at}
-    _tell(shop.label(given, source=source))
+    _tell(shop.label(given, source=source, author=author()))
 
 
 def _tell(taken: Labelled) -> None:

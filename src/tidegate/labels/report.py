@@ -122,9 +122,10 @@ def _label(row: dict[str, Any], *, index: int, now: int, author: str) -> LabelRe
 
 def _event_id(written: str) -> str | None:
     value = _plain(written)
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if value is None or isinstance(value, bool):
         return None
-    text = str(value)
+    # A number is taken as it is written: in CSV `12e7` is an id like any other.
+    text = value if isinstance(value, str) else written
     return text if 0 < len(text.encode()) <= EVENT_ID_BYTES_MAX else None
 
 
