@@ -348,3 +348,49 @@ def test_a_server_with_a_certificate_speaks_tls(start: Start, tmp_path: Path) ->
         plain.get(server.url.replace("https", "http") + "/healthz")
     assert server.stop() == 0
     assert len(server.kept()) == 3
+
+
+# -- columns marked pii ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a marked column, and a feature that carries its values."""
+    folder = tmp_path_factory.mktemp("marked")
+    (folder / "features.sql").write_text(
+        "SELECT lag(card) OVER (PARTITION BY event_type ORDER BY ts) AS before FROM events"
+    )
+    running = launch(
+        folder,
+        columns='card = "bigint? pii"\n[features]\nsql = "features.sql"\n',
+        asks_for_keys=True,
+    )
+    yield running
+    end(running)
+
+
+def test_marked_columns_are_clear_to_those_alone_who_may_see_them(marked: ServerProcess) -> None:
+    plain = bearing(key(marked, "score", "query"))
+    seeing = bearing(key(marked, "score", "query", "pii"))
+    with marked.client() as client:
+        sent = event("e1", card=471147114711)
+        assert client.post("/v1/score", content=sent, headers=plain).status_code == 200
+        told = []
+        # Twice each: the second request of a key goes the short way.
+        for i, headers in enumerate([plain, plain, seeing, seeing]):
+            body = event(f"f{i}", card=471147114711)
+            answer = client.post("/v1/score", content=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            told.append(answer.json()["features"]["before"])
+        assert told[2:] == [471147114711] * 2
+        assert told[0] == told[1]
+        assert told[0].startswith("pii:")
+        asked = {"sql": "SELECT card FROM events WHERE id = 'e1'"}
+
+        def rows(headers: dict[str, str]) -> object:
+            return client.post("/v1/query", json=asked, headers=headers).json().get("rows")
+
+        until(lambda: rows(plain))
+        assert rows(plain) == [[told[0]]]
+        assert rows(seeing) == [[471147114711]]
+    assert "471147114711" not in marked.errors

@@ -48,6 +48,7 @@ TABLE = (
     _row("GET", "/metrics", "query", "admin"),
     _row("GET POST", "/store-events-producer-fn", "ingest"),
     _row("POST", "/bare", "ingest"),
+    _row("POST", "/bare/json", "ingest"),
     _row("GET", "/healthz"),
     _row("GET", "/readyz"),
     _row("GET", "/openapi.json"),

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tidegate.access.pii import hidden_features
 from tidegate.events.decode import DeadRecord
+from tidegate.hiding import Hiding
 from tidegate.service.errors import ErrorDetail
 from tidegate.verdicts import Decided
 
@@ -70,15 +72,18 @@ class Fallback:
 Answer = Scored | NotScored
 
 
-def scored(found: Decided, *, latency_us: int, is_repeated: bool = False) -> Scored:
-    """The answer that tells of a decision."""
+def scored(
+    found: Decided, *, latency_us: int, is_repeated: bool = False, hiding: Hiding | None = None
+) -> Scored:
+    """The answer that tells of a decision, to somebody from whom `hiding` hides features."""
+    features = found.features if hiding is None else hidden_features(found.features, hiding)
     live = [r for r in found.rules if r["mode"] == "live"]
     return Scored(
         found.event_id,
         found.action,
         found.score,
         [Reason(r["name"], r["action"], r["reason"]) for r in live],
-        found.features,
+        features,
         found.version,
         found.log_offset,
         latency_us,

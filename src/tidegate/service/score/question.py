@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
 
 import msgspec
 
-from tidegate.access.pii import hidden_features
 from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError
 from tidegate.hiding import Hiding
@@ -125,9 +123,8 @@ class Question:
         if isinstance(verdict, Refused):
             return not_scored(verdict.log_offset, verdict.dead)
         assert isinstance(verdict, Decided)  # noqa: S101 - looked up before
-        if self._hiding is not None:
-            verdict = replace(verdict, features=hidden_features(verdict.features, self._hiding))
-        return scored(verdict, latency_us=self._latency(), is_repeated=is_repeated)
+        latency_us, hiding = self._latency(), self._hiding
+        return scored(verdict, latency_us=latency_us, is_repeated=is_repeated, hiding=hiding)
 
     def _finish(self, answers: Sequence[Answer]) -> None:
         reply = self._reply
