@@ -59,7 +59,15 @@ def spare() -> None:
         libc.mallopt(_ARENA_MAX, 2)
         libc.mallopt(_MMAP_THRESHOLD, _MAPPED_BYTES)
     gc.set_threshold(_LOADING)
-    atexit.register(gc.freeze)
+    atexit.register(_end)
+
+
+def _end() -> None:
+    """Leave what is there to the system, unless it would be told of as lost, as DuckDB's would."""
+    if "_duckdb" in sys.modules:
+        gc.unfreeze()
+    else:
+        gc.freeze()
 
 
 def loaded() -> None:
