@@ -86,6 +86,7 @@ def test_the_process_and_its_state_are_shown(client: httpx.Client, server: Serve
     assert value(series, "tidegate_dedupe_ids") >= 1
     assert value(series, "tidegate_dedupe_bytes") > 0
     assert value(series, "tidegate_http_body_bytes_held") == 0
+    assert value(series, "tidegate_labels_let_go_total") == 0
     resident = value(series, "process_resident_memory_bytes")
     assert abs(resident / server.resident_bytes - 1) < 0.1
 
@@ -110,3 +111,10 @@ def test_what_features_remember_is_shown_by_entity(tmp_path: Path) -> None:
     assert held["tidegate_feature_keys", "shop"] == 4
     assert 100 < held["tidegate_feature_rows", "card"] <= 200
     assert held["tidegate_feature_bytes", "shop"] > 0
+
+
+def test_labels_that_wait_are_counted(client: httpx.Client) -> None:
+    before = value(settled(client), "tidegate_labels_waiting")
+    label = {"event_id": uuid4().hex, "label": "fraud"}
+    assert client.post("/v1/labels", json=label).status_code == 202
+    assert value(settled(client), "tidegate_labels_waiting") == before + 1

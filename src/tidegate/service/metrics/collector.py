@@ -85,6 +85,10 @@ class ServiceCollector(Collector):
         yield held
         yield _gauge("tidegate_dedupe_ids", "Ids remembered", dedupe.ids_held)
         yield _gauge("tidegate_dedupe_bytes", "Memory of the ids", dedupe.bytes_held)
+        labels = pipeline.engine.waiting
+        yield _gauge("tidegate_labels_waiting", "Labels that wait for their event", len(labels))
+        gone = "Labels that were let go before their event came"
+        yield _total("tidegate_labels_let_go", gone, labels.let_go)
         yield _gauge("tidegate_http_body_bytes_held", "Bytes of bodies held", budget.held)
         yield _gauge("process_resident_memory_bytes", "Resident memory", _resident_bytes())
 
