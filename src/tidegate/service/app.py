@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from http import HTTPStatus
 from typing import cast
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from tidegate import __version__
 from tidegate.errors import TidegateError
@@ -117,9 +118,9 @@ def _empty_app() -> FastAPI:
 
 def _answer_errors(app: FastAPI) -> None:
     async def bare_status(request: Request, error: Exception) -> Response:
-        bare = cast("HTTPException", error)
-        allow = (bare.headers or {}).get("Allow")
-        return _refused(request, status_refusal(bare.status_code, allow=allow))
+        status = cast("HTTPException", error).status_code
+        allow = _allowed(app, request) if status == HTTPStatus.METHOD_NOT_ALLOWED else None
+        return _refused(request, status_refusal(status, allow=allow))
 
     async def invalid(request: Request, error: Exception) -> Response:
         first = cast("RequestValidationError", error).errors()[0]
@@ -132,6 +133,12 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, bare_status)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(TidegateError, refused)
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """The methods of a path, which may have a route for each."""
+    found = [r for r in app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({m for r in found for m in getattr(r, "methods", None) or ()}))
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:

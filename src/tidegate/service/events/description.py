@@ -44,7 +44,7 @@ def encoding() -> dict[str, Any]:
         "in": "header",
         "required": False,
         "description": "How the body is compressed, if it is.",
-        "schema": {"type": "string", "enum": ["gzip", "identity"]},
+        "schema": {"type": "string", "enum": ["gzip", "x-gzip", "identity", ""]},
     }
 
 

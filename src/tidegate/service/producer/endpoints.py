@@ -160,13 +160,8 @@ _EXTRA: dict[str, Any] = {
             "name": "count",
             "in": "query",
             "required": False,
-            "description": "How many events to make.",
-            "schema": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": COUNT_MAX,
-                "default": COUNT_DEFAULT,
-            },
+            "description": f"How many events to make, 1 to {COUNT_MAX}; all else makes none.",
+            "schema": {"type": "string", "default": str(COUNT_DEFAULT)},
         }
     ],
     "responses": {

@@ -6,7 +6,7 @@ from typing import Any
 
 from tidegate.service.description import errors, shown
 from tidegate.service.events.description import encoding, events_body
-from tidegate.service.score.answers import NoneScored, Scored
+from tidegate.service.score.answers import Scored
 from tidegate.service.score.endpoint import TIMEOUT_MS_MAX
 
 _TEXT = """
@@ -31,17 +31,25 @@ _EITHER = {
     ]
 }
 
+_NOTHING = {
+    "anyOf": [
+        {"$ref": "#/components/schemas/NoneScored"},
+        {"$ref": "#/components/schemas/ErrorBody"},
+    ]
+}
+
 
 def score_path() -> dict[str, Any]:
     """The path item."""
     answers = shown(Scored) | shown(Scored, status=207)
-    for status, text in ((200, "All are decided."), (207, "Some records are no events.")):
-        answers[status] = {
-            "description": text,
-            "content": {"application/json": {"schema": _EITHER}},
-        }
+    for status, text, schema in (
+        (200, "All are decided.", _EITHER),
+        (207, "Some records are no events.", _EITHER),
+        (422, "No record is an event, or the deadline is none.", _NOTHING),
+    ):
+        answers[status] = {"description": text, "content": {"application/json": {"schema": schema}}}
     refusals = errors(400, 408, 413, 415, 429, 500, 503, 507)
-    responses = answers | shown(NoneScored, status=422) | refusals
+    responses = answers | refusals
     return {
         "/v1/score": {
             "post": {
