@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
-_GIVE_BACK_EVERY_SECONDS = 10.0
+_GIVE_BACK_EVERY_SECONDS = 5.0
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.

@@ -95,16 +95,26 @@ def leave_out(library: str) -> None:
 
 
 def _code(library: str) -> Iterator[tuple[int, int]]:
-    """The addresses of a library's code; its constants may have been changed when it was loaded."""
+    """The addresses of the code of libraries whose names begin so.
+
+    That is what lies in a file as it is: constants may have been changed when they were loaded, and
+    code that was made here is in no file.
+    """
     for line in Path("/proc/self/maps").read_text().splitlines():
         bounds, mode, *rest = line.split(maxsplit=5)
-        if mode == "r-xp" and rest[-1].rpartition("/")[2].startswith(library):
+        folder, _, name = rest[-1].rpartition("/")
+        if mode == "r-xp" and folder and ".so" in name and name.startswith(library):
             begin, end = (int(bound, 16) for bound in bounds.split("-"))
             yield begin, end
 
 
 def give_back() -> None:
-    """Give freed memory back that the heap still holds; see `spare`. Takes some milliseconds."""
+    """Give back freed memory that the heap still holds, and code; see `spare` and `leave_out`.
+
+    Takes some milliseconds. Of the code of all libraries half has done its work for good; what is
+    needed still comes back from the system's memory of files.
+    """
+    leave_out("")
     if _sparing:
         with contextlib.suppress(OSError, AttributeError):  # as above
             ctypes.CDLL(None).malloc_trim(0)

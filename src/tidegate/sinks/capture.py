@@ -38,6 +38,7 @@ SCHEMA = {
         {"name": "Body", "type": ["null", "bytes"]},
     ],
 }
+_IDS = 1024
 _READ_BYTES = 4 << 20  # of the log at a time
 _SCHEMA_TEXT = json.dumps(SCHEMA, separators=(",", ":"))
 _PARTITION_KEY = "x-opt-partition-key"
@@ -67,6 +68,13 @@ class CaptureFeed:
         record = pa.array(_bodies(self._log, offsets), pa.binary())
         rows = events.rows.append_column("record", record)
         return Delivery(events.first_offset, events.next_offset, rows)
+
+
+def _each(ids: pa.ChunkedArray[Any]) -> Iterator[bytes]:
+    """The ids as text, few of them as Python's objects at a time."""
+    for first in range(0, len(ids), _IDS):
+        few: list[Any] = ids.slice(first, _IDS).cast(pa.string()).to_pylist()
+        yield from (i.encode() for i in few)
 
 
 def _bodies(log: EventLog, offsets: npt.NDArray[np.int64]) -> list[bytes]:
@@ -119,8 +127,7 @@ class CaptureLayout:
     def files(self, delivery: Delivery) -> list[File]:
         """The files of a delivery: their keys and contents."""
         rows = delivery.rows.combine_chunks()
-        ids: list[Any] = rows.column(self._id).cast(pa.string()).to_pylist()
-        partitions = [zlib.crc32(i.encode()) % self._partitions for i in ids]
+        partitions = [zlib.crc32(i) % self._partitions for i in _each(rows.column(self._id))]
         values = {name: rows.column(name) for name in self._template.values - {"PartitionId"}}
         values["PartitionId"] = pa.chunked_array([pa.array(partitions, pa.int64())])
         times = _micros(rows.column("ingest_time"))

@@ -18,6 +18,7 @@ from tidegate.sinks.store import File
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _WINDOW_NAMES = [field.name for field in WINDOW_COLUMNS]
 # The time that fills the holes of a path: the first of these that the rows have.
+_SPELLED_ROWS = 512
 _TIMES = ("tidegate_decided_at", "decided_at", "ingest_time", "event_time")
 
 
@@ -83,7 +84,9 @@ class DocumentLayout:
         spelled = pa.Table.from_arrays(
             [_spelled(c.combine_chunks()) for c in rows.columns], names=rows.column_names
         )
-        return map(_ENCODER.encode, spelled.to_pylist())
+        # As Python's objects the rows take many times the memory: few at a time.
+        for first in range(0, spelled.num_rows, _SPELLED_ROWS):
+            yield from map(_ENCODER.encode, spelled.slice(first, _SPELLED_ROWS).to_pylist())
 
     def _content(self, documents: Sequence[bytes]) -> bytes:
         if self._form == "json":
