@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import backtest, eventlog, features, ingest, sql, windows
+from benchmarks import backtest, eventlog, features, ingest, score, sql, windows
 from benchmarks.corpus import DATA
 from benchmarks.process import ROOT
 from benchmarks.result import Report, Result, markdown
@@ -40,6 +40,14 @@ TITLES = (
             "A SELECT with window functions, computed event by event in the order of the log; "
             "peers see all events at once where nothing else is said. Replays begin at a Parquet "
             "file and end with all features in memory, on all cores on both sides."
+        ),
+    ),
+    (
+        "score",
+        "Decisions while somebody waits",
+        (
+            "`POST /v1/score`, one event a request, with 24 features over three entities and 50 "
+            "rules; server and load on one machine."
         ),
     ),
     (
@@ -77,6 +85,9 @@ def benchmarks(
         ),
         "backtest": lambda: backtest.measure(
             backtest.Size.quick() if quick else backtest.Size(rounds=size.rounds)
+        ),
+        "score": lambda: score.measure(
+            score.Size.quick() if quick else score.Size(rounds=size.rounds)
         ),
         "windows": lambda: windows.measure(
             events=20_000 if quick else 1_000_000, rounds=size.rounds
