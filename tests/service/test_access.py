@@ -1,6 +1,8 @@
 """A server that asks for keys: each route by each scope, keys over HTTP, wrong keys, TLS."""
 
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,7 +12,6 @@ import httpx
 import pytest
 import trustme
 from starlette.routing import Mount, Route
-from tests.cli.command import process as tidegate
 
 from tidegate.access import SCOPES, Keys
 from tidegate.access.secret import new_prefix, new_secret, written
@@ -25,6 +26,14 @@ from tidegate.warehouse.query import query
 from .process import SETTINGS, ServerProcess, Start, end, event, is_error, launch
 
 NOON = 1_686_139_200_000_000
+
+
+def tidegate(*words: object) -> str:
+    """What a command of the real command line answers."""
+    command = [sys.executable, "-m", "tidegate", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
 
 
 def keys_of(server: ServerProcess) -> Keys:
@@ -270,16 +279,15 @@ def test_only_who_may_see_pii_gives_that_away(
 def test_the_command_line_makes_and_revokes_keys_of_a_running_server(
     client: httpx.Client, guarded: ServerProcess
 ) -> None:
-    made = tidegate("keys", guarded.folder, "add", "till", "--scope", "query", "--expires", "1h")
-    assert made.code == 0, made.err
-    text = made.text.strip()
+    folder = guarded.folder
+    text = tidegate("keys", folder, "add", "till", "--scope", "query", "--expires", "1h").strip()
     assert client.get("/metrics", headers=bearing(text)).status_code == 200
     assert client.get("/metrics", headers=bearing(text)).status_code == 200
     prefix = text.split("_")[1]
-    listed = tidegate("keys", guarded.folder, "list")
-    assert prefix in listed.text
-    assert text.rpartition("_")[2] not in listed.text
-    assert tidegate("keys", guarded.folder, "revoke", prefix).code == 0
+    listed = tidegate("keys", folder, "list")
+    assert prefix in listed
+    assert text.rpartition("_")[2] not in listed
+    tidegate("keys", folder, "revoke", prefix)
     until(lambda: client.get("/metrics", headers=bearing(text)).status_code == 401)
     until(lambda: audited(guarded, prefix) == ["key.add", "key.revoke"])
 
