@@ -479,3 +479,53 @@ def test_no_process_is_left_when_the_server_is_killed(tmp_path: Path) -> None:
     while any(child.exists() for child in children):
         assert time.monotonic() < until, "a process for queries has outlived its server"
         time.sleep(0.05)
+
+
+def test_the_route_is_described_with_what_it_takes_and_gives(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    described = document["paths"]["/v1/query"]["post"]
+    asked = described["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    name = asked.rpartition("/")[2]
+    fields = document["components"]["schemas"][name]["properties"]
+    assert set(fields) == {"sql", "dialect", "parameters", "limit", "format"}
+    answers = described["responses"]["200"]["content"]
+    assert set(answers) == {"application/json", "text/csv", "application/vnd.apache.arrow.stream"}
+    assert "QueryRows" in document["components"]["schemas"]
+    assert {"400", "406", "429", "503"} <= set(described["responses"])
+
+
+PII = """
+[query]
+timeout = "20 seconds"
+"""
+
+
+def test_marked_columns_come_as_pseudonyms_to_whoever_may_not_see_them(tmp_path: Path) -> None:
+    folder = tmp_path / "marked"
+    folder.mkdir()
+    running = launch(folder, settings=PII, before=_MARKED)
+    try:
+        with running.client() as client:
+            client.post("/v1/events", content=event("e1", event_type="4711"))
+            until = time.monotonic() + 20
+            while not (found := rows(client, "SELECT event_type FROM events")):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            ((shown,),) = found
+            assert shown.startswith("pii:")
+            assert rows(client, "SELECT 1 FROM events WHERE event_type = '4711'") == []
+            both = "SELECT 1 FROM events WHERE event_type = $it"
+            assert rows(client, both, parameters={"it": shown}) == [[1]]
+            cast = ask(client, "SELECT CAST(event_type AS BIGINT) FROM events")
+            assert is_error(cast, 400, "bad_query")
+            assert "4711" not in cast.text
+    finally:
+        end(running)
+
+
+# The column is marked when the project is read: the settings of these tests stand in one place.
+_MARKED = """
+text = (Path(sys.argv[1]) / "tidegate.toml").read_text()
+marked = text.replace('event_type = "text?"', 'event_type = "text? pii"')
+(Path(sys.argv[1]) / "tidegate.toml").write_text(marked)
+"""
