@@ -17,32 +17,25 @@ from threading import Lock
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
-from numba.extending import intrinsic
 
 from tidegate.events.fingerprints import inline
+from tidegate.sql.dates import date_part
+from tidegate.sql.pointers import Words, bits, bytes_at, real, words_at
+from tidegate.sql.reading import compare_with_column, compare_with_literal, find_texts, load
 from tidegate.sql.steps import (
     ADD,
     ADD_DOUBLE,
     AND,
     BOOLEAN,
-    CENTURY,
     CHOOSE,
     CLOCK,
     COALESCE,
-    DAY,
-    DECADE,
     DECIMAL,
     DESCALE,
     DESCRIPTION,
-    DOW,
-    DOY,
     EQUAL,
     EQUAL_DOUBLE,
-    IF_EQUAL,
-    IF_GREATER,
-    IF_LESS,
     IN,
     IN_TEXT,
     INT32,
@@ -50,12 +43,9 @@ from tidegate.sql.steps import (
     IS_FALSE,
     IS_NULL,
     IS_TRUE,
-    ISODOW,
-    ISOYEAR,
     LESS,
     LESS_DOUBLE,
     LOAD,
-    MONTH,
     MUL,
     MUL_DOUBLE,
     NEGATE_DOUBLE,
@@ -63,7 +53,6 @@ from tidegate.sql.steps import (
     NOT_ZERO,
     NOT_ZERO_DOUBLE,
     OR,
-    PLAIN,
     SCALE,
     SECONDS,
     SUB_DOUBLE,
@@ -71,139 +60,13 @@ from tidegate.sql.steps import (
     TEXT_TO_LITERAL,
     TO_DOUBLE,
     TRUTH,
-    WEEK,
     WIDTH,
-    YEAR,
 )
-
-Words = npt.NDArray[np.int64]
 
 _DAY_US = 86_400_000_000
 _MICROS = 1_000_000.0
 _PRODUCT_MAX = 2.0**62
 _INT32_MAX = 2.0**31 - 1
-
-
-def _pointer_to(item: Any) -> Any:
-    def pointer(typing: Any, address: Any) -> Any:  # noqa: ARG001 - as Numba calls it
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kind = context.get_value_type(signature.return_type)
-            return builder.inttoptr(arguments[0], kind)
-
-        return cast(Any, types.CPointer)(item)(types.int64), generate
-
-    return intrinsic(pointer)
-
-
-# What lies from an address on, by its place; nothing checks how much there is.
-_words: Callable[[int], Words] = _pointer_to(types.int64)
-_bytes: Callable[[int], npt.NDArray[np.uint8]] = _pointer_to(types.uint8)
-_bounds: Callable[[int], npt.NDArray[np.int32]] = _pointer_to(types.int32)
-
-
-def _cast(to: Any, given: Any) -> Any:
-    def convert(typing: Any, value: Any) -> Any:  # noqa: ARG001 - as Numba calls it
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
-
-        return to(given), generate
-
-    return intrinsic(convert)
-
-
-_real: Callable[[int], float] = _cast(types.float64, types.int64)
-_bits: Callable[[float], int] = _cast(types.int64, types.float64)
-
-
-# -- columns --------------------------------------------------------------------------------------
-
-
-@inline
-def _is_known(columns: Words, c: int, i: int) -> int:
-    """1 where row i of the column described from word c on is not null."""
-    if columns[c + 2] == 0:
-        return 1
-    k = columns[c + 4] + i
-    return int((np.int64(_bytes(columns[c + 2])[k >> 3]) >> (k & 7)) & 1)
-
-
-@inline
-def _load(columns: Words, c: int, n: int, values: Words, known: Any) -> None:
-    form, base, offset = columns[c], columns[c + 1], columns[c + 4]
-    for i in range(n):
-        known[i] = _is_known(columns, c, i)
-    if form == PLAIN:
-        for i in range(n):
-            values[i] = _words(base)[offset + i]
-    elif form == DECIMAL:
-        for i in range(n):
-            values[i] = _words(base)[2 * (offset + i)]
-    elif form == BOOLEAN:
-        for i in range(n):
-            k = offset + i
-            values[i] = (np.int64(_bytes(base)[k >> 3]) >> (k & 7)) & 1
-
-
-@inline
-def _compare_texts(a: int, size: int, b: int, other: int) -> int:
-    """IF_LESS, IF_EQUAL or IF_GREATER, by bytes."""
-    for k in range(min(size, other)):
-        x, y = _bytes(a)[k], _bytes(b)[k]
-        if x != y:
-            return IF_LESS if x < y else IF_GREATER
-    if size == other:
-        return IF_EQUAL
-    return IF_LESS if size < other else IF_GREATER
-
-
-@inline
-def _text(columns: Words, c: int, i: int) -> tuple[Any, Any]:
-    """Where the text of row i begins, and its bytes."""
-    bounds, k = _bounds(columns[c + 3]), columns[c + 4] + i
-    begin = np.int64(bounds[k])
-    return columns[c + 1] + begin, np.int64(bounds[k + 1]) - begin
-
-
-@inline
-def _with_literal(
-    columns: Words, c: int, literal: int, size: int, wanted: int, n: int, values: Words, known: Any
-) -> None:
-    for i in range(n):
-        known[i] = _is_known(columns, c, i)
-        values[i] = 0
-        if known[i]:
-            begin, own = _text(columns, c, i)
-            values[i] = 1 if _compare_texts(begin, own, literal, size) & wanted else 0
-
-
-@inline
-def _with_column(
-    columns: Words, c: int, other: int, wanted: int, n: int, values: Words, known: Any
-) -> None:
-    for i in range(n):
-        known[i] = _is_known(columns, c, i) & _is_known(columns, other, i)
-        values[i] = 0
-        if known[i]:
-            begin, own = _text(columns, c, i)
-            there, size = _text(columns, other, i)
-            values[i] = 1 if _compare_texts(begin, own, there, size) & wanted else 0
-
-
-@inline
-def _in_texts(
-    columns: Words, c: int, lists: Words, first: int, count: int, n: int, values: Words, known: Any
-) -> None:
-    """`lists` has the address and the size of each text."""
-    for i in range(n):
-        known[i] = _is_known(columns, c, i)
-        values[i] = 0
-        if known[i]:
-            begin, own = _text(columns, c, i)
-            for k in range(count):
-                at = first + 2 * k
-                if own == lists[at + 1] and _compare_texts(begin, own, lists[at], own) == IF_EQUAL:
-                    values[i] = 1
-                    break
 
 
 # -- one row --------------------------------------------------------------------------------------
@@ -222,18 +85,18 @@ def _of_two(op: int, x: int, y: int) -> int:
         return 1 if x == y else 0
     if op == LESS:
         return 1 if x < y else 0
-    a, b = _real(x), _real(y)
+    a, b = real(x), real(y)
     if op == EQUAL_DOUBLE:
         return 1 if (a == b) | ((a != a) & (b != b)) else 0
     if op == LESS_DOUBLE:
         return 1 if _less_double(a, b) else 0
     if op == ADD_DOUBLE:
-        return _bits(a + b)
+        return bits(a + b)
     if op == SUB_DOUBLE:
-        return _bits(a - b)
+        return bits(a - b)
     if op == MUL_DOUBLE:
-        return _bits(a * b)
-    return _bits(a / b)
+        return bits(a * b)
+    return bits(a / b)
 
 
 @inline
@@ -249,79 +112,25 @@ def _exact(op: int, x: int, y: int, within: int) -> tuple[int, bool]:
 
 
 @inline
-def _year_of(days: int) -> tuple[int, int]:
-    """The year of a day since 1970, and the days before it in the year that begins in March."""
-    shifted = days + 719_468
-    era = shifted // 146_097
-    day = shifted - era * 146_097
-    of_era = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
-    of_year = day - (365 * of_era + of_era // 4 - of_era // 100)
-    return of_era + era * 400 + (1 if of_year >= 306 else 0), of_year
-
-
-@inline
-def _day_of_year(days: int) -> int:
-    year, of_year = _year_of(days)
-    if of_year >= 306:
-        return of_year - 305
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    return of_year + 60 + (1 if leap else 0)
-
-
-@inline
-def _month_and_day(days: int) -> tuple[int, int]:
-    of_year = _year_of(days)[1]
-    month = (5 * of_year + 2) // 153
-    day = of_year - (153 * month + 2) // 5 + 1
-    return month + 3 if month < 10 else month - 9, day
-
-
-@inline
-def _date_part(part: int, days: int) -> int:
-    """A part of the date of a day since 1970, in the calendar that NumPy and DuckDB have."""
-    weekday = (days + 3) % 7 + 1  # Monday 1 to Sunday 7; 1970 began on a Thursday
-    thursday = days - weekday + 4
-    if part in (YEAR, DECADE, CENTURY):
-        year = _year_of(days)[0]
-        if part == YEAR:
-            return year
-        if part == DECADE:
-            return year // 10 if year >= 0 else -(-year // 10)
-        return (year + 99) // 100 if year > 0 else -((100 - year) // 100)
-    if part in (ISODOW, DOW):
-        return weekday if part == ISODOW else weekday % 7
-    if part == DOY:
-        return _day_of_year(days)
-    if part == WEEK:
-        return (_day_of_year(thursday) + 6) // 7
-    if part == ISOYEAR:
-        return _year_of(thursday)[0]
-    month, day = _month_and_day(days)
-    if part == DAY:
-        return day
-    return month if part == MONTH else (month + 2) // 3
-
-
-@inline
 def _of_one(op: int, x: int, c: int, e: int) -> tuple[int, bool]:
     """A conversion or a part of a time, and whether it may lie beyond its range."""
     if op == TO_DOUBLE:
-        return _bits(float(x)), False
+        return bits(float(x)), False
     if op == NOT_ZERO:
         return 1 if x != 0 else 0, False
     if op == NOT_ZERO_DOUBLE:
-        return 1 if _real(x) != 0.0 else 0, False
+        return 1 if real(x) != 0.0 else 0, False
     if op == NEGATE_DOUBLE:
-        return _bits(-_real(x)), False
+        return bits(-real(x)), False
     if op == SCALE:
-        return x * c, abs(float(x)) * float(c) >= _real(e)
+        return x * c, abs(float(x)) * float(c) >= real(e)
     if op == DESCALE:
-        return _bits(float(x) / float(c)), False
+        return bits(float(x) / float(c)), False
     if op == SECONDS:
-        return _bits(float(x) / _MICROS), False
+        return bits(float(x) / _MICROS), False
     if op == CLOCK:
         return x % _DAY_US // c % e, False
-    return _date_part(c, x // _DAY_US), False
+    return date_part(c, x // _DAY_US), False
 
 
 # -- all rows -------------------------------------------------------------------------------------
@@ -461,18 +270,18 @@ def _write(form: int, n: int, values: Words, known: Any, s: int, to: int) -> Non
             byte = 0
             for i in range(first, min(first + 8, n)):
                 byte |= (values[i * s] & known[i * s]) << (i & 7)
-            _bytes(to)[first >> 3] = byte
+            bytes_at(to)[first >> 3] = byte
     elif form == TRUTH:
         for i in range(n):
-            _bytes(to)[i] = values[i * s] & known[i * s]
+            bytes_at(to)[i] = values[i * s] & known[i * s]
     elif form == DECIMAL:
         for i in range(n):
             word = values[i * s] if known[i * s] else 0
-            _words(to)[2 * i] = word
-            _words(to)[2 * i + 1] = word >> 63
+            words_at(to)[2 * i] = word
+            words_at(to)[2 * i + 1] = word >> 63
     else:
         for i in range(n):
-            _words(to)[i] = values[i * s] if known[i * s] else 0
+            words_at(to)[i] = values[i * s] if known[i * s] else 0
 
 
 @inline
@@ -489,24 +298,24 @@ def _step(
 ) -> bool:
     """One step; whether a row may have an error."""
     op, to = code[at], code[at + 1]
-    d, kd = _words(base + 8 * n * to), _bytes(flags + n * to)
+    d, kd = words_at(base + 8 * n * to), bytes_at(flags + n * to)
     x, y, z, e = code[at + 2], code[at + 3], code[at + 4], code[at + 5]
     if op == LOAD:
-        _load(columns, DESCRIPTION * x, n, d, kd)
+        load(columns, DESCRIPTION * x, n, d, kd)
         return False
     if op == TEXT_TO_LITERAL:
         at_literal = lists[y : y + 2]
-        _with_literal(columns, DESCRIPTION * x, at_literal[0], at_literal[1], z, n, d, kd)
+        compare_with_literal(columns, DESCRIPTION * x, at_literal[0], at_literal[1], z, n, d, kd)
         return False
     if op == TEXT_TO_COLUMN:
-        _with_column(columns, DESCRIPTION * x, DESCRIPTION * y, z, n, d, kd)
+        compare_with_column(columns, DESCRIPTION * x, DESCRIPTION * y, z, n, d, kd)
         return False
     if op == IN_TEXT:
-        _in_texts(columns, DESCRIPTION * x, lists, y, z, n, d, kd)
+        find_texts(columns, DESCRIPTION * x, lists, y, z, n, d, kd)
         return False
     sa = 1 if x >= 0 else 0
-    a = _words(base + 8 * n * x if x >= 0 else constants.ctypes.data - 8 * (x + 1))
-    ka = _bytes(flags + n * x if x >= 0 else known.ctypes.data - (x + 1))
+    a = words_at(base + 8 * n * x if x >= 0 else constants.ctypes.data - 8 * (x + 1))
+    ka = bytes_at(flags + n * x if x >= 0 else known.ctypes.data - (x + 1))
     if op == IN:
         _among(lists, y, z, n, a, ka, sa, d, kd)
         return False
@@ -516,12 +325,12 @@ def _step(
     if op == NEGATE_DOUBLE or op >= TO_DOUBLE:
         return _singly(op, n, a, ka, sa, z, e, d, kd)
     sb = 1 if y >= 0 else 0
-    b = _words(base + 8 * n * y if y >= 0 else constants.ctypes.data - 8 * (y + 1))
-    kb = _bytes(flags + n * y if y >= 0 else known.ctypes.data - (y + 1))
+    b = words_at(base + 8 * n * y if y >= 0 else constants.ctypes.data - 8 * (y + 1))
+    kb = bytes_at(flags + n * y if y >= 0 else known.ctypes.data - (y + 1))
     if op == CHOOSE:
         sc = 1 if z >= 0 else 0
-        c = _words(base + 8 * n * z if z >= 0 else constants.ctypes.data - 8 * (z + 1))
-        kc = _bytes(flags + n * z if z >= 0 else known.ctypes.data - (z + 1))
+        c = words_at(base + 8 * n * z if z >= 0 else constants.ctypes.data - 8 * (z + 1))
+        kc = bytes_at(flags + n * z if z >= 0 else known.ctypes.data - (z + 1))
         _chosen(n, a, ka, sa, b, kb, sb, c, kc, sc, d, kd)
         return False
     if op in (AND, OR, COALESCE):
@@ -565,14 +374,17 @@ def _run(
     for o in range(0, len(outputs), 5):
         r, form = outputs[o], outputs[o + 1]
         stride = 1 if r >= 0 else 0
-        values = _words(base + 8 * n * r if r >= 0 else constants.ctypes.data - 8 * (r + 1))
-        here = _bytes(flags + n * r if r >= 0 else known.ctypes.data - (r + 1))
+        values = words_at(base + 8 * n * r if r >= 0 else constants.ctypes.data - 8 * (r + 1))
+        here = bytes_at(flags + n * r if r >= 0 else known.ctypes.data - (r + 1))
         if outputs[o + 2] != 0:
-            outputs[o + 4] = _write_known(n, here, stride, _bytes(outputs[o + 2]))
+            outputs[o + 4] = _write_known(n, here, stride, bytes_at(outputs[o + 2]))
         _write(form, n, values, here, stride, outputs[o + 3])
     scratch[0] = 0  # what is not used any more may be freed
     return 0
 
+
+# The modules whose functions are compiled into it, as paths from here.
+_COMPILED = ("registers", "dates", "pointers", "reading", "steps", "../events/fingerprints")
 
 _compiling = Lock()
 _compiled: list[Any] = []
@@ -593,5 +405,5 @@ def machine() -> Callable[..., int]:
 
 def _stamp() -> tuple[tuple[str, int, int], ...]:
     here = Path(__file__)
-    files = [here, here.with_name("steps.py"), here.parent.parent / "events" / "fingerprints.py"]
+    files = [here.parent / f"{name}.py" for name in _COMPILED]
     return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
