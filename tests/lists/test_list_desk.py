@@ -161,7 +161,7 @@ def test_a_backtest_sees_lists_as_they_were(tmp_path: Path) -> None:
     events, hit = table(shop, "events"), []
     newest = -(2**62)
     for batch in events.to_batches(max_chunksize=170):
-        times = batch["at"].cast("int64").to_numpy()
+        times = batch["at"].cast(pa.int64()).to_numpy()
         after = np.maximum.accumulate(np.maximum(times, newest))
         beside = columns.beside(batch, event_time="at", newest=after)
         answers = beside["\"card\" IN LIST('blocked')"].to_pylist()

@@ -123,6 +123,32 @@ def test_what_ended_long_ago_is_let_go_and_memory_with_it() -> None:
     assert found.to_pylist() == [False, False, True]
 
 
+@pytest.mark.parametrize("written", ["text", "bigint", "double", "decimal(9,2)", "timestamp"])
+def test_long_lists_and_batches_find_the_same(written: str) -> None:
+    """With values added after the list was first asked for, and taken off again."""
+    type_ = type_of(written)
+    texts = [
+        f"2027-01-01T00:00:{n % 60:02d}.{n:06d}" if written == "timestamp" else str(n)
+        for n in range(30_000)
+    ]
+    values = pa.array([*texts, None], pa.string()).cast(type_.arrow)
+    lists = Lists({"l": type_})
+    on: set[int] = set()
+    times = np.zeros(len(values), dtype=np.int64)
+    for first in (0, 6_000, 18_000):
+        added = [n for n in range(first, first + 6_000) if n % 3]
+        lists.apply(ListRecord("l", "add", tuple(texts[n] for n in added)), newest=0)
+        lists.apply(ListRecord("l", "remove", tuple(texts[n] for n in added[::7])), newest=0)
+        on |= set(added) - set(added[::7])
+        found = lists.ask("l", values, times=times, newest=times).to_pylist()
+        assert found == [*(n in on for n in range(30_000)), None]
+        ones = [
+            lists.ask("l", values.slice(n, 1), times=times[:1], newest=times[:1])[0].as_py()
+            for n in range(0, 30_001, 997)
+        ]
+        assert ones == found[::997]
+
+
 def test_times_are_read_as_utc() -> None:
     zoned = micros_of("2027-01-01T02:00:00+02:00")
     assert zoned == micros_of("2027-01-01") == micros_of("2027-01-01T00:00:00Z")

@@ -6,7 +6,8 @@ list: they are kept as text, as the log has them, and read anew where a list has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidegate.controls import ListRecord
+from tidegate.lists.sieve import Sieve
 from tidegate.lists.values import TEXTUAL, Key, canonical, key, keys
-from tidegate.schema import ColumnType
+from tidegate.schema import ColumnType, Kind
 
 Integers = npt.NDArray[np.int64]
 
 FOREVER = 2**62
+TEXT = ColumnType(Kind.TEXT)
 # How far the stream's newest event time must have passed an entry's end for it to be forgotten. An
 # event that comes later still, from before that end, does not find it any more.
 FORGOTTEN_AFTER_US = 30 * 86_400_000_000
@@ -91,6 +94,7 @@ class Members:
         self._keys: dict[Key, int] | None = None  # by key, where the text is not the key itself
         self._packed: bytes | None = None
         self._swept = _SWEPT_FROM
+        self._sieve: Sieve | None = None  # of the keys, made when first of use
 
     def __len__(self) -> int:
         return len(self._until)
@@ -109,7 +113,7 @@ class Members:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._keys = None
+        self._keys = self._sieve = None
         if self._type is not None and self._type.kind not in TEXTUAL:
             self._keys = {}
             for text, until in self._until.items():
@@ -121,6 +125,14 @@ class Members:
             return text if self._type is None else canonical(text, self._type)
         except ValueError:
             return text
+
+    def _numbers(self, texts: Iterable[str]) -> list[Key]:
+        """The keys of texts that have one."""
+        found = []
+        for text in texts:
+            with suppress(ValueError):
+                found.append(key(text, self._type or TEXT))
+        return found
 
     def _put(self, text: str, until: int | None) -> None:
         """Let a text's key, if it has one beside itself, count until then, or no more."""
@@ -137,11 +149,14 @@ class Members:
 
     def add(self, values: Iterable[str], until: int) -> None:
         """Put values on the list, or give those that are there another end."""
-        for value in values:
-            text = self._text(value)
+        texts = [self._text(value) for value in values]
+        for text in texts:
             self._until[text] = until
             self._put(text, until)
         self._packed = None
+        if self._sieve is not None:
+            found = texts if self._keys is None else self._numbers(texts)
+            self._sieve.add(pa.array(found, pa.string() if self._keys is None else pa.int64()))
 
     def remove(self, values: Iterable[str]) -> None:
         """Take values off the list; those that are not there change nothing."""
@@ -167,7 +182,7 @@ class Members:
         if not known or values.null_count == len(values):
             found = pa.array(np.zeros(len(values), dtype=np.bool_))
         else:
-            until = _until(known, values)
+            until = self._ends(known, keys(values))
             on = times < until
             if on.any():
                 # The end as it is forgotten, not as it was swept: when that is changes nothing.
@@ -178,6 +193,18 @@ class Members:
         missing = pa.scalar(None, pa.bool_())
         asked: pa.BooleanArray = pc.if_else(values.is_valid(), found, missing)
         return asked
+
+    def _ends(self, known: Mapping[Any, int], wanted: pa.Array[Any]) -> Integers:
+        """For each key the event time before which it counts; a time before all others if never."""
+        if len(wanted) < _SIEVED_VALUES or len(known) < _SIEVED_ENTRIES:
+            return _ends(known, wanted.to_pylist())
+        if self._sieve is None or self._sieve.is_full:
+            self._sieve = Sieve(wanted.type)
+            self._sieve.fill(known)
+        rows = np.flatnonzero(self._sieve.passes(wanted))
+        until = np.full(len(wanted), _NEVER, dtype=np.int64)
+        until[rows] = _ends(known, wanted.take(pa.array(rows)).to_pylist())
+        return until
 
     def snapshot(self) -> bytes:
         """The entries, packed."""
@@ -192,19 +219,10 @@ class Members:
         self._rebuild()
 
 
-def _until(known: Mapping[Any, int], values: pa.Array[Any]) -> Integers:
-    """For each value the event time before which it counts; a time before all others if never."""
-    if len(values) < _DISTINCT_FROM:
-        given = keys(values)
-        return np.array([known.get(k, _NEVER) for k in given], dtype=np.int64)
-    # Of many values most come again and again: each is looked for once.
-    encoded: Any = values.dictionary_encode()
-    distinct = keys(encoded.dictionary)
-    until = np.array([*(known.get(k, _NEVER) for k in distinct), _NEVER], dtype=np.int64)
-    places = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-    result: Integers = until[places]
-    return result
+def _ends(known: Mapping[Any, int], wanted: Sequence[Key | None]) -> Integers:
+    """For each key the event time before which it counts; a time before all others if never."""
+    return np.array([known.get(k, _NEVER) for k in wanted], dtype=np.int64)
 
 
 _NEVER = -(2**63)
-_DISTINCT_FROM = 256
+_SIEVED_VALUES, _SIEVED_ENTRIES = 256, 4_096  # fewer are looked up one by one

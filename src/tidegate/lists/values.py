@@ -130,25 +130,26 @@ _KEYS = {
 }
 
 
-def keys(column: pa.Array[Any]) -> list[Key | None]:
+def keys(column: pa.Array[Any]) -> pa.Array[Any]:
     """The keys of a column's values, null for null; decimals keep the scale of the column."""
     kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_int64(kind):
+        return column
     if pa.types.is_floating(kind):
-        return _bits(column)
+        # The two zeros are one; no list holds NaN.
+        numbers = column.fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
+        return _with_nulls(np.ascontiguousarray(numbers).view(np.int64), column)
     if pa.types.is_decimal(kind):
-        return [None if v is None else int(v.scaleb(kind.scale)) for v in column.to_pylist()]
-    if pa.types.is_timestamp(kind):
-        column = column.cast(pa.int64())
-    elif pa.types.is_boolean(kind):
-        column = column.cast(pa.int8())
-    found: list[Key | None] = column.to_pylist()
-    return found
+        # Of at most 18 digits, so that the lower half of the number is all of it.
+        whole = np.frombuffer(column.buffers()[1], dtype=np.int64)[::2]
+        return _with_nulls(whole[column.offset : column.offset + len(column)], column)
+    return (
+        column.cast(pa.int8()).cast(pa.int64())
+        if pa.types.is_boolean(kind)
+        else (column.cast(pa.int64()))
+    )
 
 
-def _bits(column: pa.Array[Any]) -> list[Key | None]:
-    """The bits of doubles, the two zeros as one; no list holds NaN, which therefore has no key."""
-    numbers = column.fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
-    bits: list[Key | None] = np.ascontiguousarray(numbers).view(np.int64).tolist()
-    for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)):
-        bits[row] = None
-    return bits
+def _with_nulls(numbers: Any, column: pa.Array[Any]) -> pa.Array[Any]:
+    missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+    return pa.array(numbers, pa.int64(), mask=missing)

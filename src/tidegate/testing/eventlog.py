@@ -216,6 +216,17 @@ class EventLogContract:
         assert {records.starts.dtype, records.ends.dtype} == {np.dtype(np.int64)}
         assert (records.starts.tolist(), records.ends.tolist()) == ([0, 2], [1, 2])
 
+    def test_control_entries_are_found_among_the_others(self, log: EventLog) -> None:
+        add(log, b"1")
+        first = add_control(log, b"2", b"3")
+        add(log, b"4")
+        second = add_control(log, b"5")
+        assert [described(e) for e in log.controls(0)] == [
+            described(log.read(offset)[0]) for offset in (first, second)
+        ]
+        assert [e.first_offset for e in log.controls(first + 1)] == [second]
+        assert log.controls(second + 1) == []
+
     def test_read_begins_with_the_whole_entry_that_holds_the_offset(self, log: EventLog) -> None:
         add(log, b"a", b"b", b"c")
         add(log, b"d")

@@ -75,11 +75,15 @@ def _labelled(part: str, text: str | None) -> list[str]:
 
 
 def _rules(program: Program) -> Things:
-    return {_rule_name(rule): _rule(rule) for rule in program.project.rules}
-
-
-def _rule_name(rule: Rule) -> str:
-    return f"{rule.name} (shadow)" if rule.mode == "shadow" else rule.name
+    """By name; the shadow rule of a name that a live one has too is told apart."""
+    rules = program.project.rules
+    taken = {rule.name for rule in rules if rule.mode != "shadow"}
+    return {
+        f"{rule.name} (shadow)" if rule.mode == "shadow" and rule.name in taken else rule.name: (
+            _rule(rule)
+        )
+        for rule in rules
+    }
 
 
 def _rule(rule: Rule) -> dict[str, str]:

@@ -78,9 +78,9 @@ def _remarks(wanted: Sequence[Rule], base: Program, candidate: Program) -> Itera
     for rule in wanted:
         if rule.mode == "off":
             yield f"rule `{rule.name}` would be off; until it is published, it goes on as it is"
-    names = {_key(rule) for rule in candidate.project.rules}
+    names = {rule.name for rule in candidate.project.rules}
     for rule in base.project.rules:
-        if _key(rule) not in names:
+        if rule.name not in names:
             yield f"rule `{rule.name}` would go; until that is published, it goes on as it is"
 
 
