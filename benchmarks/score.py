@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from benchmarks.result import Result, Target
 from benchmarks.serving import Served, serving
 
 CLIENTS = (1, 4, 16, 64, 256)
+MOST_CLIENTS = 64  # as many as keep the server busy
 RULES = 50
-_DAYS, _CUSTOMERS = 30, 10_000
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
   min(amount)         OVER card_7d           AS card_amount_min_7d,
@@ -35,16 +36,21 @@ class Size:
     rounds: int = 3
     seconds: float = 5.0
     overload_seconds: float = 60.0
+    clients: tuple[int, ...] = CLIENTS
+    days: int = 30
+    customers: int = 10_000
 
     @classmethod
     def quick(cls) -> Size:
         """Just large enough to see that it works."""
-        return cls(rounds=1, seconds=1.0, overload_seconds=2.0)
+        return cls(
+            rounds=1, seconds=1.0, overload_seconds=2.0, clients=(1, 4), days=10, customers=1_000
+        )
 
 
 def measure(size: Size) -> Iterator[Result]:
     """The results of this benchmark, as they come."""
-    path, lines = _payments()
+    path, lines = _payments(size)
     with _project() as project, serving(project) as served:
         some = _Lines(path, lines)
         post(served, "/v1/score", some.next(), 2.0, clients=64)  # everything is loaded
@@ -81,14 +87,23 @@ reason = "Amount of {{amount}} after {{card_payments_7d}} payments within the we
 """
 
 
-def _payments() -> tuple[Path, int]:
+def _payments(size: Size) -> tuple[Path, int]:
     """A file of card payments and the number of its lines."""
-    path = DATA / f"cards-{_DAYS}-{_CUSTOMERS}.ndjson"
+    path = DATA / f"cards-{size.days}-{size.customers}.ndjson"
     if not path.exists():
         DATA.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
-        options = ["--days", str(_DAYS), "--customers", str(_CUSTOMERS), "--to", str(draft)]
-        command = [sys.executable, "-m", "tidegate", "generate", "cards", *options]
+        options = ["--days", str(size.days), "--customers", str(size.customers)]
+        command = [
+            sys.executable,
+            "-m",
+            "tidegate",
+            "generate",
+            "cards",
+            *options,
+            "--to",
+            str(draft),
+        ]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         draft.rename(path)
     with path.open("rb") as file:
@@ -103,7 +118,7 @@ class _Lines:
 
     def next(self) -> Some:
         """Lines for two threads of the generator."""
-        each = 40_000
+        each = min(40_000, self._lines // 4)
         if self._at + 2 * each > self._lines:
             self._at = 0
         some = Some(self._path, self._at, each)
@@ -117,9 +132,9 @@ Rates = dict[int, list[tuple[float, float, dict[str, float]]]]
 
 
 def _throughput(served: Served, some: _Lines, size: Size) -> Rates:
-    found: Rates = {clients: [] for clients in CLIENTS}
+    found: Rates = {clients: [] for clients in size.clients}
     for number in range(size.rounds):
-        for clients in CLIENTS:
+        for clients in size.clients:
             lines = some.next()
             bare = post(served, "/bare/json", lines, size.seconds, clients=clients)
             scored = post(served, "/v1/score", lines, size.seconds, clients=clients)
@@ -151,7 +166,7 @@ def _throughput_results(table: Rates) -> Iterator[Result]:
             )
 
 
-# -- open loop -------------------------------------------------------------------------------------
+# -- open loop, and overload -----------------------------------------------------------------------
 
 
 def _open_loop(
@@ -168,24 +183,23 @@ def _open_loop(
             target=Target("value", "≤", limit),
             note=f"{half['sent_rate']:,.0f} requests/s, counted from when each was due",
         )
-    full = _paced(served, path, rate=most * 0.9, seconds=size.seconds, first=lines // 2 + 50_000)
+    at_most = _flooded(served, path, clients=MOST_CLIENTS, seconds=size.seconds, seed=3)
     before = served.use()
-    over = _paced(
-        served, path, rate=most * 5, seconds=size.overload_seconds, first=lines // 2 + 100_000
-    )
+    over = _flooded(served, path, clients=5 * MOST_CLIENTS, seconds=size.overload_seconds, seed=4)
     after = served.use()
     time.sleep(2.0)
     calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=lines - 60_000)
     yield Result.beside(
         "score.overload_p99",
-        "Five times the most for a minute, p99 of what was accepted",
-        [(over["p99_ms"], full["p99_ms"])],
+        f"Overload, {5 * MOST_CLIENTS} clients who come back at once, p99 of what was accepted",
+        [(over["p99_ms"], at_most["p99_ms"])],
         unit="ms",
-        peer="at the most",
+        peer=f"{MOST_CLIENTS} clients",
         target=Target("ratio", "≤", 3.0),
-        note=f"{over['sent_rate']:,.0f} requests/s sent, {over['accepted_rate']:,.0f} decided, "
-        f"{over['refused']:,.0f} refused with 429, {over['failed']:,.0f} failed otherwise; "
-        f"peak memory {before.peak_mb:,.0f} MB before and {after.peak_mb:,.0f} MB after",
+        note=f"{over['asked_rate']:,.0f} requests/s, {over['decided_rate']:,.0f} of them decided, "
+        f"the rest refused with 429, {over['failed']:,.0f} failed otherwise; with {MOST_CLIENTS} "
+        f"clients {at_most['decided_rate']:,.0f} decided; peak memory {before.peak_mb:,.0f} MB "
+        f"before and {after.peak_mb:,.0f} MB after {size.overload_seconds:g} seconds",
     )
     yield Result.beside(
         "score.overload_after",
@@ -197,7 +211,36 @@ def _open_loop(
 
 
 def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
+    """What an open loop finds. Raises: SystemExit if an answer was an error other than 429."""
     first, seconds = int(how["first"]), how["seconds"]
     found = run("paced", served.port, path, first, how["rate"], seconds)
-    print(f"open loop at {how['rate']:,.0f} requests/s: {found}", flush=True)
+    if found["failed"]:
+        raise SystemExit(f"{found['failed']} of the paced requests failed")
+    return found
+
+
+def _flooded(
+    served: Served, path: Path, *, clients: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    """What a probe finds that asks 200 times a second beside a flood of so many clients.
+
+    Raises: SystemExit if an answer was an error other than 429.
+    """
+    script = ["-s", str(ROOT / "benchmarks" / "flood.lua")]
+    options = ["-t", "2", "-c", str(clients), "-d", f"{max(3, round(seconds) + 3)}s"]
+    url = f"http://127.0.0.1:{served.port}/v1/score"
+    command = ["wrk", *options, *script, url, "--", str(seed)]
+    flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        probe = run("paced", served.port, path, seed * 20_000, 200.0, seconds)
+        told = json.loads(flood.communicate()[0].splitlines()[-1])
+    finally:
+        flood.kill()
+        flood.wait()
+    found: dict[str, Any] = {**probe, "failed": probe["failed"] + told["failed"]}
+    found["decided_rate"] = told["decided"] / told["seconds"]
+    found["asked_rate"] = (told["decided"] + told["refused"]) / told["seconds"]
+    print(f"{clients} clients flood: {told}, probe {probe}", flush=True)
+    if found["failed"]:
+        raise SystemExit(f"{found['failed']} requests of a flood failed")
     return found

@@ -30,6 +30,9 @@ class Asker(Protocol):
     def told(self, results: Results) -> None:
         """The verdicts on its records, or why there are none."""
 
+    def failed(self, error: Exception) -> None:
+        """To tell it has failed on an error that nobody foresaw."""
+
 
 class Desk:
     """Takes requests of one event loop."""
@@ -113,7 +116,10 @@ class Desk:
             self.waiting -= count
             askers: list[Asker] = awaited.token
             for asker in askers:
-                if isinstance(found, TidegateError):
-                    asker.told(found)
-                else:
-                    asker.told(found[asker.place : asker.place + asker.count])
+                own = found
+                if not isinstance(own, TidegateError):
+                    own = own[asker.place : asker.place + asker.count]
+                try:
+                    asker.told(own)
+                except Exception as error:  # noqa: BLE001 - the others must be told all the same
+                    asker.failed(error)

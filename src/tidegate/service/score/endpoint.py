@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from tidegate.errors import TidegateError, TransientError
+from tidegate.errors import OverloadedError, TidegateError, TransientError
 from tidegate.hiding import Hiding
 from tidegate.service.answer import answer, refuse
 from tidegate.service.bodies import Bodies, is_one_record
-from tidegate.service.errors import Refusal, refusal_of
+from tidegate.service.errors import Refusal, internal_error, refusal_of
 from tidegate.service.events.body import Disconnected, check_media_type
 from tidegate.service.exchange import Exchange
 from tidegate.service.score.answers import Fallback
@@ -21,9 +22,11 @@ from tidegate.service.score.desk import Desk
 from tidegate.service.score.question import Question
 from tidegate.service.score.recorder import Recorder
 from tidegate.service.state import State
-from tidegate.verdicts import Repeated, Results, Verdict
+from tidegate.verdicts import Decided, Repeated, Results, Verdict
 
 TIMEOUT_MS_MAX = 60_000
+_RECENT_MAX = 4_096
+_LOOKUPS_MAX = 64  # running and waiting; each reads files
 
 
 class ScoreEndpoint:
@@ -131,6 +134,25 @@ class _Waiting:
             self.told.set_exception(error)
 
 
+class _Recent:
+    """The decisions told last, by the offset of their event."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Decided] = {}
+
+    def keep(self, decided: Decided) -> None:
+        """Remember one; the one that came first goes where there are too many."""
+        self._kept[decided.log_offset] = decided
+        if len(self._kept) > _RECENT_MAX:
+            del self._kept[next(iter(self._kept))]
+
+    def get(self, verdict: Verdict) -> Verdict | None:
+        """The verdict itself, or the first decision where it is a repetition; None if forgotten."""
+        if isinstance(verdict, Repeated):
+            return self._kept.get(verdict.first_offset)
+        return verdict
+
+
 class _Office:
     """What the questions of one event loop share."""
 
@@ -141,6 +163,8 @@ class _Office:
         self._state = state
         self._settings = pipeline.project.score
         self._recorder = Recorder(pipeline, loop)
+        self._recent = _Recent()
+        self._looking = 0
         self.desk = Desk(
             pipeline.door,
             pipeline.verdicts,
@@ -158,8 +182,26 @@ class _Office:
 
     def first_decisions(self, verdicts: Sequence[Verdict], then: Callable[[Results], None]) -> None:
         """Look up the first decisions on repeated events, and go on with them in their place."""
-        looking = self.loop.run_in_executor(self._state.lookups, self._looked_up, verdicts)
-        looking.add_done_callback(lambda done: then(done.result()))
+        found = [self._recent.get(v) for v in verdicts]
+        if None not in found:
+            then([f for f in found if f is not None])
+        elif self._looking >= _LOOKUPS_MAX:
+            then(OverloadedError("too many repeated events are asked for", retry_after_seconds=1))
+        else:
+            self._looking += 1
+            looking = self.loop.run_in_executor(self._state.lookups, self._looked_up, verdicts)
+            looking.add_done_callback(partial(self._seen, then))
+
+    def _seen(self, then: Callable[[Results], None], looking: asyncio.Future[Results]) -> None:
+        self._looking -= 1
+        try:
+            then(looking.result())
+        except Exception as error:  # noqa: BLE001 - whoever waits must be told
+            then(error if isinstance(error, TidegateError) else internal_error())
+
+    def keep(self, decided: Decided) -> None:
+        """Remember a decision for a while, for callers who ask again."""
+        self._recent.keep(decided)
 
     def _looked_up(self, verdicts: Sequence[Verdict]) -> Results:
         found: list[Verdict] = []

@@ -13,6 +13,8 @@ from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError
 from tidegate.hiding import Hiding
 from tidegate.records import Records
+from tidegate.service.edge import log_failure
+from tidegate.service.errors import internal_error
 from tidegate.service.score.answers import (
     Answer,
     Fallback,
@@ -48,6 +50,9 @@ class Office(Protocol):
 
     def first_decisions(self, verdicts: Sequence[Verdict], then: Callable[[Results], None]) -> None:
         """Look up the first decisions on repeated events, and go on with them in their place."""
+
+    def keep(self, decided: Decided) -> None:
+        """Remember a decision for a while, for callers who ask again."""
 
     def now(self) -> int:
         """The time, UTC microseconds."""
@@ -118,6 +123,12 @@ class Question:
             self._finish(
                 [self._answer(*pair) for pair in zip(results, self._repeated, strict=True)]
             )
+
+    def failed(self, error: Exception) -> None:
+        """Answer that the server has failed on this; its log says how."""
+        self._timer.cancel()
+        log_failure(error, route="/v1/score", request_id=self._reply.request_id)
+        self._reply.refuse(internal_error())
 
     def _answer(self, verdict: Verdict, is_repeated: bool) -> Answer:  # noqa: FBT001 - from pairs
         if isinstance(verdict, Refused):
