@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from tidegate.project.setting import optional, required, setting
+from tidegate.project.shares import Share
 from tidegate.project.values import (
     Boolean,
     Choice,
@@ -14,7 +15,6 @@ from tidegate.project.values import (
     Duration,
     Integer,
     Name,
-    Share,
     Size,
     Source,
     SqlFile,

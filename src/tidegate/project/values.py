@@ -417,27 +417,6 @@ class Size:
         return size
 
 
-_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of a whole in percent, as in "25 %"; comes out as an exact fraction."""
-
-    name: str = "share"
-    bounds: str = "from 0 % to 100 %"
-
-    def parse(self, value: object, where: Where) -> Fraction:  # noqa: ARG002 - as above
-        """The share, from 0 to 1."""
-        hint = 'write it with its sign, as in "25 %" or "0.5 %"'
-        match = _SHARE.fullmatch(_text_of(value, "a share", hint).strip())
-        if match is None:
-            raise Refused(f"must be a share, not {shown(value)}", hint=hint)
-        share = Fraction(match[1]) / 100
-        _within(float(share), 0, 1, self.bounds, f"`{value}`")
-        return share
-
-
 _TYPE_WORDS = [k.value for k in Kind if k is not Kind.DECIMAL] + ["decimal(18,2)"]
 
 
