@@ -9,7 +9,7 @@ function setup(thread)
 end
 
 function init(args)
-  at = tonumber(args[1]) * 1000000000 + number * 100000000
+  at = (tonumber(args[1]) + 1) * 1000000000 + number * 100000000
   decided, refused, others = 0, 0, 0
 end
 

@@ -72,6 +72,8 @@ def _requests(path: Path, first: int, count: int) -> list[bytes]:
     head = b"POST /v1/score HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n"
     with path.open("rb") as file:
         lines = [line.strip() for line in islice(file, first, first + min(count, 100_000))]
+    if not lines:
+        raise SystemExit(f"{path} has no line {first}")
     made = [head + b"content-length: %d\r\n\r\n" % len(line) + line for line in lines]
     return [made[i % len(made)] for i in range(count)]
 

@@ -37,7 +37,7 @@ class Size:
     seconds: float = 5.0
     overload_seconds: float = 60.0
     clients: tuple[int, ...] = CLIENTS
-    days: int = 30
+    days: int = 80
     customers: int = 10_000
 
     @classmethod
@@ -173,7 +173,7 @@ def _open_loop(
     served: Served, path: Path, lines: int, *, most: float, size: Size
 ) -> Iterator[Result]:
     """Requests sent at times of their own, however long the answers take."""
-    half = _paced(served, path, rate=most / 2, seconds=size.seconds, first=lines // 2)
+    half = _paced(served, path, rate=most / 2, seconds=size.seconds, first=_from_end(lines, 1))
     for key, limit in (("p50_ms", 5.0), ("p99_ms", 20.0)):
         yield Result.of(
             f"score.half_{key[:3]}",
@@ -183,12 +183,16 @@ def _open_loop(
             target=Target("value", "≤", limit),
             note=f"{half['sent_rate']:,.0f} requests/s, counted from when each was due",
         )
-    at_most = _flooded(served, path, clients=MOST_CLIENTS, seconds=size.seconds, seed=3)
+    at_most = _flooded(
+        served, path, _from_end(lines, 3), clients=MOST_CLIENTS, seconds=size.seconds
+    )
     before = served.use()
-    over = _flooded(served, path, clients=5 * MOST_CLIENTS, seconds=size.overload_seconds, seed=4)
+    over = _flooded(
+        served, path, _from_end(lines, 4), clients=5 * MOST_CLIENTS, seconds=size.overload_seconds
+    )
     after = served.use()
     time.sleep(2.0)
-    calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=lines - 60_000)
+    calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=_from_end(lines, 2))
     yield Result.beside(
         "score.overload_p99",
         f"Overload, {5 * MOST_CLIENTS} clients who come back at once, p99 of what was accepted",
@@ -210,6 +214,11 @@ def _open_loop(
     )
 
 
+def _from_end(lines: int, number: int) -> int:
+    """Where stretches of a file begin that the closed loops have not come to."""
+    return max(0, lines - number * 40_000) % lines
+
+
 def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
     """What an open loop finds. Raises: SystemExit if an answer was an error other than 429."""
     first, seconds = int(how["first"]), how["seconds"]
@@ -220,7 +229,7 @@ def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
 
 
 def _flooded(
-    served: Served, path: Path, *, clients: int, seconds: float, seed: int
+    served: Served, path: Path, first: int, *, clients: int, seconds: float
 ) -> dict[str, Any]:
     """What a probe finds that asks 200 times a second beside a flood of so many clients.
 
@@ -229,10 +238,10 @@ def _flooded(
     script = ["-s", str(ROOT / "benchmarks" / "flood.lua")]
     options = ["-t", "2", "-c", str(clients), "-d", f"{max(3, round(seconds) + 3)}s"]
     url = f"http://127.0.0.1:{served.port}/v1/score"
-    command = ["wrk", *options, *script, url, "--", str(seed)]
+    command = ["wrk", *options, *script, url, "--", str(first)]
     flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        probe = run("paced", served.port, path, seed * 20_000, 200.0, seconds)
+        probe = run("paced", served.port, path, first, 200.0, seconds)
         told = json.loads(flood.communicate()[0].splitlines()[-1])
     finally:
         flood.kill()

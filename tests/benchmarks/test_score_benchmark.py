@@ -1,0 +1,24 @@
+"""The benchmark of the score endpoint runs on very little, and its figures are of decisions."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import corpus, process, score
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made files and runs lie in a folder of the test."""
+    for module in (corpus, process, score):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_throughput_latency_and_overload_are_measured() -> None:
+    found = {result.name: result for result in score.measure(score.Size.quick())}
+    assert {"score.rate_1", "score.rate_4", "score.half_p99", "score.overload_p99"} <= set(found)
+    assert all(found[name].value > 0 for name in found)
+    assert found["score.rate_4"].peer_value is not None
