@@ -5,13 +5,12 @@ What waits follows from the labels and events in the order of the log, and from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -48,7 +47,6 @@ class Waiting:
         self.bounds = bounds
         self.let_go = 0
         self._held: dict[str, _Held] = {}
-        self._ids: pa.Array[Any] | None = None  # those held, made when asked for
 
     def __len__(self) -> int:
         return len(self._held)
@@ -57,7 +55,6 @@ class Waiting:
         """Let a label wait, in the place of an earlier one of its event; the oldest may go."""
         self._held.pop(event_id, None)
         self._held[event_id] = _Held(label, at)
-        self._ids = None
         while self._held:
             oldest = next(iter(self._held))
             is_young = self._held[oldest].at >= at - self.bounds.age
@@ -74,24 +71,35 @@ class Waiting:
         if not self._held or not events.num_rows:
             return events
         ids = events.column(schema.id)
-        text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
-        if self._ids is None:
-            self._ids = pa.array(list(self._held), pa.string())
-        due = pc.is_in(text, value_set=self._ids).to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(due)
-        if not len(rows):
-            return events
-        # An id may be accepted twice in a batch, where the horizon ended in between: the first has
-        # the label, as if the batch had been cut there.
-        labels: dict[int, Truth] = {}
-        for row, event_id in zip(rows.tolist(), _texts(text, rows), strict=True):
-            if event_id in self._held:
-                labels[row] = self._held.pop(event_id).label
-        self._ids = None
-        if column is None:
+        labels = self._take(ids if pa.types.is_string(ids.type) else ids.cast(pa.string()))
+        if not labels or column is None:
             return events
         values = values_of([*labels.values()], schema.by_name[column].type)
         return _with(events, column, [*labels], values)
+
+    def _take(self, ids: pa.Array[Any]) -> dict[int, Truth]:
+        """The labels that wait for events with these ids, by row; they wait no longer.
+
+        An id may be accepted twice in a batch, where the horizon ended in between: the first has
+        the label, as if the batch had been cut there.
+        """
+        labels: dict[int, Truth] = {}
+        for row, event_id in self._due(ids):
+            held = self._held.pop(event_id, None)
+            if held is not None:
+                labels[row] = held.label
+        return labels
+
+    def _due(self, ids: pa.Array[Any]) -> Iterator[tuple[int, str]]:
+        """Rows that labels may wait for, with their ids: all of them where those are the fewer."""
+        rows: Iterable[int] = range(len(ids))
+        if len(ids) > len(self._held):
+            known = pa.array(list(self._held), pa.string())
+            due = pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False)
+            rows = np.flatnonzero(due).tolist()
+            ids = ids.filter(pa.array(due))
+        texts: list[Any] = ids.to_pylist()
+        return zip(rows, texts, strict=True)
 
     def snapshot(self) -> bytes:
         """All that waits, for `restore`; empty where nothing waits and nothing was let go."""
@@ -103,12 +111,7 @@ class Waiting:
         """Take over what `snapshot` gave."""
         if data:
             state = msgspec.msgpack.decode(data, type=_State)
-            self._held, self.let_go, self._ids = dict(state.held), state.let_go, None
-
-
-def _texts(ids: pa.Array[Any], rows: npt.NDArray[np.int64]) -> list[str]:
-    chosen: list[Any] = ids.take(rows).to_pylist()
-    return chosen
+            self._held, self.let_go = dict(state.held), state.let_go
 
 
 def _with(

@@ -49,6 +49,8 @@ class State:
     # Splitting and inflating let go of the interpreter's lock, so two threads are of use.
     bodies: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "body"))
     lookups: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "lookup"))
+    # Labels may wait for a reading of the tables, which those that come together share.
+    labels: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "labels"))
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> State:
@@ -114,6 +116,7 @@ class State:
             close()
         self.bodies.shutdown(wait=False, cancel_futures=True)
         self.lookups.shutdown(wait=False, cancel_futures=True)
+        self.labels.shutdown(wait=False, cancel_futures=True)
         self.access.close()
         self.queries.close()
 

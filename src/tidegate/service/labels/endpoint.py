@@ -64,6 +64,6 @@ class LabelsEndpoint:
         try:
             self._state.check()  # the server may have been told to stop while the body came in
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._state.lookups, taking)
+            return await loop.run_in_executor(self._state.labels, taking)
         finally:
             self._waiting -= 1
