@@ -128,17 +128,17 @@ class Reader:
         return batch
 
     def load(self, batch: Batch, first: int, last: int) -> None:
-        """Fill in the rows of the shards [first, last)."""
+        """Fill in the rows [first, last) of the batch, each where its shard has its place."""
         load(
             batch.described,
             self._shape,
             batch.times,
             batch.newest,
             self._program,
-            batch.order,
+            batch.ranks,
             batch.named,
-            int(batch.bounds[first]),
-            int(batch.bounds[last]),
+            first,
+            last,
             batch.rows,
             batch.horizons,
             batch.ids,

@@ -14,7 +14,7 @@ from numba import types
 
 from tidegate.events.fingerprints import SIP_START, inline, sip_round
 from tidegate.features.layout import BOOLEAN, DECIMAL, HASHED, PLAIN, TEXT
-from tidegate.features.memory import Words, bounds_at, bytes_at, prefetch, real, words_at
+from tidegate.features.memory import Words, bounds_at, bytes_at, real, words_at
 from tidegate.schema import ColumnType, Kind
 
 FORM, VALUES, VALID, BOUNDS, OFFSET = range(5)
@@ -115,18 +115,6 @@ def word_of(columns: Words, c: int, i: int, k0: int, k1: int) -> int:
             return 0x7FF8000000000000
         return 0 if x == 0.0 else int(word)
     return i
-
-
-@inline
-def foresee(columns: Words, c: int, i: int) -> None:
-    """Ask for the memory of the value of row i; there may be no such row."""
-    form, k = columns[c + FORM], columns[c + OFFSET] + i
-    if form == PLAIN:
-        prefetch(columns[c + VALUES] + 8 * k)
-    elif form == DECIMAL:
-        prefetch(columns[c + VALUES] + 16 * k)
-    elif columns[c + BOUNDS] != 0:
-        prefetch(columns[c + BOUNDS] + 4 * k)
 
 
 @inline

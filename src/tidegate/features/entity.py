@@ -272,12 +272,10 @@ class EntityState:
             return self._writer.empty()
         batch = self._reader.read(columns, times, newest, self._run)
 
-        def take(first: int, last: int) -> None:
-            self._reader.load(batch, first, last)
-            self._advance(first, last, batch)
-
+        wide = n > ALONE
+        self._run(lambda first, last: self._reader.load(batch, first, last), n, wide=wide)
         with self._lock:
-            self._run(take, SHARDS, wide=n > ALONE)
+            self._run(lambda first, last: self._advance(first, last, batch), SHARDS, wide=wide)
             results = self._writer.write(batch, self._directory, self._run)
             self._compact(n)
             return results
@@ -333,7 +331,7 @@ class EntityState:
         if n == 0:
             return 0
         batch = self._reader.read(Columns(events), times, times, self._run)
-        self._reader.load(batch, 0, SHARDS)
+        self._reader.load(batch, 0, n)
         bits, progress = words_of(self._layout, changed), np.zeros(2, dtype=np.int64)
         word = offset_word(self._layout)
         given = (self._layout.program, batch.rows, batch.ids, batch.order, batch.texts)

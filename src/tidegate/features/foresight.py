@@ -9,6 +9,7 @@ from tidegate.features.inputs import Batch
 from tidegate.features.keys import home_of
 from tidegate.features.layout import (
     BASE,
+    CALLS,
     COUNT,
     DISTINCTS,
     DISTINCTS_AT,
@@ -63,12 +64,24 @@ def foresee_keys(
 
 @inline
 def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None:
-    """Ask for the records of the next groups of a shard."""
+    """Ask for the records of the next groups of a shard, and for what is known of their first rows.
+
+    It was near the processor when the rows were grouped, but many other rows came since.
+    """
     work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
+    firsts, n = words_at(batch.work + 8 * (batch.n + lo)), batch.n
+    row, results = 8 * program[WIDTH], 8 * program[CALLS]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         record = shard[RECORDS] + 8 * work[g]
-        for line in range(LINE, 8 * program[RECORD], LINE):
+        for line in range(0, 8 * program[RECORD], LINE):
             prefetch(record + line)
+        k, last = firsts[g], firsts[n + g]
+        prefetch(batch.work + 8 * k)
+        prefetch(batch.address + row * k)
+        prefetch(batch.address + row * (k + 1) - 1)
+        prefetch(batch.address + row * last)
+        for line in range(0, results, LINE):
+            prefetch(batch.results + results * k + line)
 
 
 @inline

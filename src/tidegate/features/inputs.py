@@ -13,9 +13,9 @@ class Batch(NamedTuple):
 
     `rows` has their words and lies at `address`, `ids` has three words of each (identity, hash),
     `horizons` the horizon of each and after them the newest, `order` their places in the batch as
-    it was given, by which `texts` describes columns. `out` and `status` take a word and a byte for
-    each row and call, those of a row side by side. `work` is the address of scratch for 7 n words,
-    `copy` scratch for an accumulator.
+    it was given, by which `texts` describes columns. `out`, which lies at `results`, and `status`
+    take a word and a byte for each row and call, those of a row side by side. `work` is the address
+    of scratch for 7 n words, `copy` scratch for an accumulator.
     """
 
     n: int
@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     order: Words
     texts: Words
     work: int
+    results: int
     out: Words
     status: Any
     copy: Words

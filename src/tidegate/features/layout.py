@@ -92,7 +92,7 @@ C_READ, C_OUT, C_LIMIT, C_SCALE, C_OFFSET = range(5)
 CALL = 5
 LAG = 6
 
-_FLAGS = 62
+FLAGS = 62  # that a word has
 _FOREVER = 1 << 61
 
 # Forms of a column on its way in.
@@ -146,7 +146,7 @@ _COUNTING = (COUNT_, INTEGER, DOUBLE, VARIANCE, TRUE)
 def lay_out(plan: EntityPlan, key: tuple[int, int]) -> Layout:
     """The layout of a plan; `key` is two words that seed hashing."""
     forms = _forms(plan)
-    flags = max(1, -(-(len(plan.values) + len(plan.filters)) // _FLAGS))
+    flags = max(1, -(-(len(plan.values) + len(plan.filters)) // FLAGS))
     width = 1 + flags + len(forms)
     words = {form: 1 + flags + i for i, form in enumerate(forms)}
     frames = [_accumulators(plan, f, words) for f in range(len(plan.frames))]
@@ -272,7 +272,7 @@ def _read(plan: EntityPlan, call: Call) -> int:
 
 def _flag(number: int) -> list[int]:
     """The word of a row and the bit in it where flag `number` stands."""
-    return [1 + number // _FLAGS, 1 << (number % _FLAGS)]
+    return [1 + number // FLAGS, 1 << (number % FLAGS)]
 
 
 def _described(

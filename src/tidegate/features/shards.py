@@ -68,6 +68,7 @@ from tidegate.features.memory import (
     Words,
     bytes_at,
     kernel,
+    prefetch,
     words_at,
 )
 from tidegate.features.packing import keep_key
@@ -200,6 +201,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         r, k, m = work[3 * n + g], work[n + g], 0
         while k >= 0:
             work[4 * n + lo + m] = k
+            prefetch(batch.address + 8 * k * program[WIDTH])
             m, k = m + 1, work[k]
         listed = batch.work + 8 * (4 * n + lo)
         run = Run(listed, words_at(listed), m, starts, ends)
@@ -301,6 +303,7 @@ def advance(
         words_at(order.ctypes.data),
         words_at(texts.ctypes.data),
         work.ctypes.data,
+        out.ctypes.data,
         words_at(out.ctypes.data),
         bytes_at(status.ctypes.data),
         words_at(scratch.ctypes.data),
@@ -342,6 +345,7 @@ def gaze(
         nothing,
         nothing,
         nothing,
+        0,
         0,
         words_at(out.ctypes.data),
         bytes_at(status.ctypes.data),
