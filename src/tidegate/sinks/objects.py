@@ -17,6 +17,8 @@ from tidegate.sinks.courier import Pace
 from tidegate.sinks.documents import DocumentLayout
 from tidegate.sinks.store import File, Store, open_store
 
+_FILES_MAX = 8_192  # of one delivery
+
 # What the store's producer sent along with each event.
 PROPERTIES = ("event_type", "priority_shipping", "is_return")
 
@@ -118,9 +120,11 @@ def layout_of(
 
 def pace_of(settings: ObjectsSettings) -> Pace:
     """When this sink delivers and how it waits failures out."""
+    # Where each event is a file of its own, a delivery holds as many names and contents as rows.
+    rows_max = _FILES_MAX if settings.format == "event" else settings.rows_max
     return Pace(
         every_us=settings.every_us,
-        rows_max=settings.rows_max,
+        rows_max=min(rows_max, settings.rows_max),
         bytes_max=settings.bytes_max,
         pause_min_us=settings.retry_pause_min_us,
         pause_max_us=settings.retry_pause_max_us,
