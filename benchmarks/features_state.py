@@ -29,6 +29,7 @@ from tidegate.features import entity
 from tidegate.features.compile import FeaturePlan
 from tidegate.features.entity import EntityState
 from tidegate.features.state import FeatureState
+from tidegate.sql.columns import Columns
 from tidegate.sql.expression import ExpressionSet
 from tidegate.testing.cards import DAY_US, START_TIME_US
 
@@ -145,8 +146,9 @@ def live(behind: int, events: int) -> dict[str, float]:
         whole.update(batch, newest=newest)
 
     def windows(batch: pa.RecordBatch, times: _Ints, newest: _Ints) -> None:
+        columns = Columns(batch)
         for state in alone:
-            state.update(batch, times=times, newest=newest)
+            state.take(columns, times=times, newest=newest)
 
     for step in _wide(0, behind, behind, batch=_BATCH):
         stage(*step)
