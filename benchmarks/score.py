@@ -236,7 +236,16 @@ def _flooded(
     Raises: SystemExit if an answer was an error other than 429.
     """
     script = ["-s", str(ROOT / "benchmarks" / "flood.lua")]
-    options = ["-t", "2", "-c", str(clients), "-d", f"{max(3, round(seconds) + 3)}s"]
+    options = [
+        "-t",
+        "2",
+        "--timeout",
+        "10s",
+        "-c",
+        str(clients),
+        "-d",
+        f"{max(3, round(seconds) + 3)}s",
+    ]
     url = f"http://127.0.0.1:{served.port}/v1/score"
     command = ["wrk", *options, *script, url, "--", str(first)]
     flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
