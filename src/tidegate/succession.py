@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from traceback import format_exception
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+import pyarrow as pa
 import structlog
 
 from tidegate.controls import ControlRecord, VersionRecord
 from tidegate.door import Door
 from tidegate.engine import Engine
 from tidegate.errors import InputError, StorageFullError
-from tidegate.evaluator import Rebuild
+from tidegate.evaluator import Evaluator, Rebuild
 from tidegate.labels.history import Past
+from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.proposals import REFUSED, Proposal, turned_down, version_of
 from tidegate.recovery import refuse_other_dedupe
@@ -61,6 +63,21 @@ class _Wanted:
     record: VersionRecord
     proposal: Proposal | None = None
     program: Program | None = None  # where it is compiled already
+
+
+def _rehearse(program: Program) -> None:
+    """Decide on an event of no meaning, so that all is compiled before the stream switches."""
+    schema = events_schema(program.schema)
+    zeros = pa.array([0], pa.int64())
+    columns = [
+        zeros.cast(f.type) if f.type == pa.timestamp("us") else _nothing(f.type) for f in schema
+    ]
+    Evaluator(program).evaluate(pa.RecordBatch.from_arrays(columns, schema=schema), decided_at=0)
+
+
+def _nothing(type_: pa.DataType) -> pa.Array[Any]:
+    """One empty value: a text without letters, or zero."""
+    return pa.array(["" if pa.types.is_string(type_) else "0"]).cast(type_)
 
 
 class Succession:
@@ -152,6 +169,7 @@ class Succession:
         _log.info("version_begun", version=version, change=wanted.record.change)
         program = wanted.program or Program.of(wanted.record.files)
         self._check(program)
+        _rehearse(program)
         rebuild = engine.rebuild(program)
         if rebuild.is_needed:
             self._follow(rebuild)

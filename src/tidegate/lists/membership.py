@@ -201,9 +201,9 @@ class Members:
         if self._sieve is None or self._sieve.is_full:
             self._sieve = Sieve(wanted.type)
             self._sieve.fill(known)
-        rows = np.flatnonzero(self._sieve.passes(wanted))
+        rows: Integers = np.flatnonzero(self._sieve.passes(wanted))
         until = np.full(len(wanted), _NEVER, dtype=np.int64)
-        until[rows] = _ends(known, wanted.take(pa.array(rows)).to_pylist())
+        until[rows] = _ends(known, wanted.take(pa.array(rows, pa.int64())).to_pylist())
         return until
 
     def snapshot(self) -> bytes:

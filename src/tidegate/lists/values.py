@@ -141,13 +141,12 @@ def keys(column: pa.Array[Any]) -> pa.Array[Any]:
         return _with_nulls(np.ascontiguousarray(numbers).view(np.int64), column)
     if pa.types.is_decimal(kind):
         # Of at most 18 digits, so that the lower half of the number is all of it.
-        whole = np.frombuffer(column.buffers()[1], dtype=np.int64)[::2]
+        held: Any = column.buffers()[1]
+        whole = np.frombuffer(held, dtype=np.int64)[::2]
         return _with_nulls(whole[column.offset : column.offset + len(column)], column)
-    return (
-        column.cast(pa.int8()).cast(pa.int64())
-        if pa.types.is_boolean(kind)
-        else (column.cast(pa.int64()))
-    )
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    return column.cast(pa.int64())
 
 
 def _with_nulls(numbers: Any, column: pa.Array[Any]) -> pa.Array[Any]:
