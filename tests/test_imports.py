@@ -9,7 +9,8 @@ ROOT = Path(tidegate.__file__).parent
 
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
-    ["errors", "clock", "schema", "records", "ids", "memory", "hiding", "pseudonyms", "stages"],
+    ["errors", "clock", "schema", "records", "ids", "memory", "together"],
+    ["hiding", "pseudonyms", "stages"],
     ["outcome", "sinks.contract"],
     ["controls"],
     ["proposals"],

@@ -27,6 +27,7 @@ from tidegate.events.decode import DeadRecord
 from tidegate.program import Program
 from tidegate.records import Records
 from tidegate.stages import Stages, timed
+from tidegate.together import Together
 
 _log = structlog.get_logger()
 
@@ -146,6 +147,7 @@ class Door:
         clock: Clock,
         queue_bytes_max: int,
         queue_records_max: int,
+        together: Together | None = None,
         stages: Stages | None = None,
     ) -> None:
         self._program = program
@@ -161,6 +163,7 @@ class Door:
         self._changed = threading.Condition(lock)  # what the first thread waits for
         self._more = threading.Condition(lock)  # what the second one waits for
         self._closing = False
+        self._together = together or Together()
         self._placing = threading.Lock()  # while what is committed is not handed on yet
         self.next_offset = log.next_offset  # after what this process appended last
         self._committed_at = -_MOMENT_SECONDS
@@ -269,6 +272,7 @@ class Door:
             self.next_offset = entries_placed[-1].entry.next_offset
             self._committed_at = time.monotonic()
             self._tail.push(entries_placed)
+        self._together.note(self.next_offset - entries_placed[0].entry.first_offset)
         return offsets
 
     def wait_until_placed(self) -> None:
@@ -286,6 +290,7 @@ class Door:
 
     def _decode_all(self) -> None:
         """The first thread: all that waits, in order, a group at a time."""
+        self._together.join()
         while (batch := self._gather()) is not None:
             for group in _groups(batch):
                 taken = _Taken(group, self._decoded(group))
@@ -334,6 +339,7 @@ class Door:
 
     def _commit_all(self) -> None:
         """The second thread: all that is decoded, in one commit."""
+        self._together.join()
         while True:
             with self._changed:
                 self._is_committing = bool(self._ahead)

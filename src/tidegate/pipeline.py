@@ -49,6 +49,7 @@ from tidegate.sinks.ledger import Ledger
 from tidegate.snapshots import Snapshots
 from tidegate.stages import Stages
 from tidegate.succession import Abandoned, Succession
+from tidegate.together import Together
 from tidegate.verdicts import Decided, Verdicts
 from tidegate.warehouse.query import query
 from tidegate.warehouse.warehouse import Warehouse
@@ -90,6 +91,7 @@ class Pipeline:
         self.failure: BaseException | None = None
         self.follows = "folder"  # what the version at the start follows: it, or a change in the log
         self.verdicts = Verdicts()
+        self.together = Together()
         self._stopping = threading.Event()
 
     # -- opening and closing ---------------------------------------------------------------------
@@ -144,6 +146,7 @@ class Pipeline:
             clock=self.clock,
             queue_bytes_max=service.queue_bytes_max,
             queue_records_max=service.queue_records_max,
+            together=self.together,
             stages=self.stages,
         )
         self.ledger = undo.enter_context(closing(Ledger(self.folder.ledger)))
@@ -375,6 +378,7 @@ class Pipeline:
     # -- the engine's thread ---------------------------------------------------------------------
 
     def _decide(self) -> None:
+        self.together.join()
         try:
             while not self._stopping.is_set():
                 begun = time.monotonic()

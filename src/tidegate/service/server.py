@@ -233,6 +233,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen and say so."""
         await super().startup(sockets=sockets)
+        self._state.pipeline.together.join()
         _tune_interpreter()
         self._on_ready()
 
@@ -263,6 +264,7 @@ class Server(uvicorn.Server):
         await self._until_quiet(seconds)
         for connection in self._connections():
             connection.transport.abort()
+        self._state.pipeline.together.leave()
         self._state.close()
 
     def _connections(self) -> list[Connection]:

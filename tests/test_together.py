@@ -1,0 +1,81 @@
+"""Threads come together while commits are small, and go apart as soon as one is not."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tidegate.together import SMALL_RECORDS, Together
+
+ALLOWED = os.sched_getaffinity(0)
+
+pytestmark = pytest.mark.skipif(len(ALLOWED) < 2, reason="there is one processor alone")
+
+
+@contextmanager
+def joined(together: Together) -> Iterator[int]:
+    """A thread of its own among those together; its id."""
+    found: list[int] = []
+    begun, ended = threading.Event(), threading.Event()
+
+    def run() -> None:
+        together.join()
+        found.append(threading.get_native_id())
+        begun.set()
+        ended.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    yield found[0]
+    ended.set()
+    thread.join()
+
+
+def small_ones(together: Together, count: int = 100) -> None:
+    for _ in range(count):
+        together.note(1)
+
+
+def test_small_commits_bring_the_threads_to_one_processor_and_a_large_one_apart() -> None:
+    together = Together()
+    with joined(together) as first, joined(together) as second:
+        small_ones(together)
+        places = [os.sched_getaffinity(thread) for thread in (first, second)]
+        assert places[0] == places[1]
+        assert len(places[0]) == 1
+        together.note(SMALL_RECORDS + 1)
+        assert [os.sched_getaffinity(t) for t in (first, second)] == [ALLOWED, ALLOWED]
+
+
+def test_a_few_small_commits_among_large_ones_change_nothing() -> None:
+    together = Together()
+    with joined(together) as thread:
+        for _ in range(100):
+            small_ones(together, 10)
+            together.note(100_000)
+        assert os.sched_getaffinity(thread) == ALLOWED
+        assert not together.is_gathered
+
+
+def test_a_thread_that_has_ended_is_forgotten() -> None:
+    together = Together()
+    with joined(together):
+        pass
+    with joined(together) as thread:
+        small_ones(together)
+        assert len(os.sched_getaffinity(thread)) == 1
+        together.note(100_000)
+
+
+def test_who_leaves_may_run_anywhere() -> None:
+    together = Together()
+    together.join()
+    try:
+        small_ones(together)
+        assert len(os.sched_getaffinity(0)) == 1
+    finally:
+        together.leave()
+    assert os.sched_getaffinity(0) == ALLOWED
