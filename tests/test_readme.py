@@ -63,7 +63,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 def test_every_block_is_of_a_kind_that_is_tried_here() -> None:
     assert {kind for kind, _ in BLOCKS} == {"", "toml", "python"}
-    assert len(blocks("")) == 4
+    assert len(blocks("")) == 5
     assert len(blocks("python")) == 1
 
 
@@ -97,8 +97,25 @@ def test_an_event_sent_by_curl_is_decided_as_the_text_says(
     if shutil.which("curl") is None:
         missing("curl is not installed")
     send, ask = re.split(r"\n(?=curl)", blocks("", having="curl")[0])
-    reader.type(send)
+    assert '"review"' in reader.type(send)
     assert '"review"' in reader.type(f"sleep 0.3; {ask}")
+
+
+def test_a_change_is_tried_published_and_taken_back(reader: Reader) -> None:
+    rules = reader.folder / "shop" / "rules.toml"
+    before = rules.read_text()
+    changed = before.replace("discount > 50", "discount > 40")
+    assert changed != before
+    (reader.folder / "candidate.toml").write_text(changed)
+    backtest, *others = commands(blocks("", having="tidegate backtest")[0])
+    reader.type(backtest)
+    assert "</html>" in (reader.folder / "change.html").read_text()
+    rules.write_text(changed)
+    for line in others:
+        reader.type(line)
+    versions = reader.type("tidegate versions shop")
+    assert [word in versions for word in ("shadow", "publish", "rollback")] == [True] * 3
+    rules.write_text(before)
 
 
 def test_the_rest_of_the_command_line_beside_the_server(reader: Reader) -> None:
