@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.service.process import ServerProcess, end, event, launch
 
+from service.process import ServerProcess, end, event, launch
 from tidegate.cli.scrape import Change, Scrape, Source
 from tidegate.cli.watch import frame
 from tidegate.errors import RequestError, UnreachableError
