@@ -37,7 +37,7 @@ ORDER = [
     ["labelling"],
     ["door", "writer", "keeper", "deliveries", "recovery", "logged"],
     ["succession"],
-    ["verdicts"],
+    ["verdicts", "decided"],
     ["reconcile"],
     ["pipeline"],
     ["sources"],

@@ -29,6 +29,7 @@ from tidegate.clock import Clock, SystemClock
 from tidegate.controls import ControlRecord, ProposalRecord, VersionRecord, control
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
+from tidegate.decided import WrittenRows
 from tidegate.deliveries import make_runners, open_sinks
 from tidegate.door import Door, Tail
 from tidegate.engine import Work, logged_program
@@ -125,6 +126,7 @@ class Pipeline:
         self._as_logged = as_logged
         logged = versions_at_work(self.folder.tables, self.log)
         self.warehouse = undo.enter_context(closing(self._warehouse(logged)))
+        self._rows = WrittenRows(self.warehouse)
         self.snapshots = Snapshots(self.folder.snapshots)
         self.engine = recover(
             self.program,
@@ -348,14 +350,14 @@ class Pipeline:
         """The decision on an event, or None if there is none (yet)."""
         return self.writer.find(event_id) or self._written_decision(event_id)
 
-    def verdict(self, event_id: str) -> Decided | None:
-        """The decision on an event with its features, or None if there is none (yet)."""
-        found = self.decision(event_id)
-        if found is None:
+    def verdict(self, event_id: str, *, offset: int) -> Decided | None:
+        """The decision on the event at an offset, with its features; None while there is none."""
+        found = self.writer.find(event_id) or self._rows.at("decisions", offset)
+        if found is None or found["event_id"] != event_id:
             return None
         features = self.writer.find(event_id, table="features")
-        if features is None and "features" in self.warehouse.tables:
-            features = self._written_row("features", event_id)
+        if features is None:
+            features = self._rows.at("features", offset)
         whose = ("event_id", "event_time", "log_offset")
         return Decided(
             found["event_id"],

@@ -209,7 +209,7 @@ class _Office:
             if not isinstance(verdict, Repeated):
                 found.append(verdict)
                 continue
-            first = self._state.pipeline.verdict(verdict.event_id)
+            first = self._state.pipeline.verdict(verdict.event_id, offset=verdict.first_offset)
             if first is None:
                 return TransientError(f"the decision on `{verdict.event_id}` cannot be read yet")
             found.append(first)
