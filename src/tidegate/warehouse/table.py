@@ -35,6 +35,7 @@ APP_ID = "tidegate"
 # The cost of a commit grows with the commits since the last Delta checkpoint, and a handle keeps
 # them all: after this many, a checkpoint is written (25 ms) and the handle opened anew.
 _COMMITS_PER_CHECKPOINT = 50
+_SMALL_ROWS = 1_024  # batches below that, on average, are joined before they are written
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -130,7 +131,7 @@ class Table:
         """
         with self.lock:
             self._reopen_if_lost()
-            fresh = [rows for batch in batches if (rows := _from(batch, self.offset)).num_rows]
+            fresh = _fresh(list(batches), self.offset)
             if fresh:
                 self._commit(fresh, next_offset)
 
@@ -313,6 +314,18 @@ def active_files(handle: DeltaTable, root: Path) -> list[DataFile]:
 
 def _date(path: str) -> str:
     return path.partition("=")[2].partition("/")[0]
+
+
+def _fresh(batches: Sequence[pa.RecordBatch], offset: int) -> list[pa.RecordBatch]:
+    """The rows at and beyond an offset; many small batches become one.
+
+    Each column of each batch costs a fixed time at each step from here on, most of it while
+    holding the interpreter, for which decisions wait.
+    """
+    rows = sum(batch.num_rows for batch in batches)
+    if rows < len(batches) * _SMALL_ROWS:
+        batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return [fresh for batch in batches if (fresh := _from(batch, offset)).num_rows]
 
 
 def _from(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
