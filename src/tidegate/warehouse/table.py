@@ -35,6 +35,7 @@ APP_ID = "tidegate"
 # The cost of a commit grows with the commits since the last Delta checkpoint, and a handle keeps
 # them all: after this many, a checkpoint is written (25 ms) and the handle opened anew.
 _COMMITS_PER_CHECKPOINT = 50
+_JOINED_AT_A_TIME = 32
 _SMALL_ROWS = 1_024  # batches below that, on average, are joined before they are written
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -324,8 +325,20 @@ def _fresh(batches: Sequence[pa.RecordBatch], offset: int) -> list[pa.RecordBatc
     """
     rows = sum(batch.num_rows for batch in batches)
     if rows < len(batches) * _SMALL_ROWS:
-        batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
+        batches = _joined(batches)
     return [fresh for batch in batches if (fresh := _from(batch, offset)).num_rows]
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """The same rows in one batch, some joined at a time: Arrow lets nobody go on meanwhile."""
+    left, step = list(batches), _JOINED_AT_A_TIME
+    while len(left) > 1:
+        parts = [pa.Table.from_batches(left[i : i + step]) for i in range(0, len(left), step)]
+        joined = [batch for part in parts for batch in part.combine_chunks().to_batches()]
+        if len(joined) == len(left):
+            break  # texts of more than 2 GB
+        left = joined
+    return left
 
 
 def _from(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
