@@ -136,9 +136,16 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _allowed(app: FastAPI, request: Request) -> str:
-    """The methods of a path, which may have a route for each."""
-    found = [r for r in app.routes if r.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({m for r in found for m in getattr(r, "methods", None) or ()}))
+    """The methods of a path, which may have a route for each; one with its very name goes first."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    path = request.scope["path"]
+    for outer in app.routes:
+        included = getattr(outer, "original_router", None)  # the routes of `include_router`
+        for route in [outer] if included is None else included.routes:
+            if route.matches(request.scope)[0] is not Match.NONE:
+                methods = getattr(route, "methods", None) or set()
+                found[getattr(route, "path", None) == path] |= methods
+    return ", ".join(sorted(found[True] or found[False]))
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:
