@@ -104,8 +104,9 @@ class Workspace:
         Unless `clear`, columns marked `pii` are shown as pseudonyms.
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
+        tables = self._tables()
         hiding = None if clear else hiding_of(self.project, folder=DataFolder(self.project.data))
-        return query(self._tables(), sql, dialect=dialect, hiding=hiding)
+        return query(tables, sql, dialect=dialect, hiding=hiding)
 
     @property
     def lists(self) -> ListDesk:
