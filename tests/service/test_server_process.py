@@ -193,5 +193,6 @@ def test_logs_are_lines_of_key_and_value_or_json(start: Start, server: ServerPro
     assert other.stop() == 0
     lines = [json.loads(line) for line in other.errors.splitlines() if line.startswith("{")]
     # An address that others reach is warned of: keys would travel unencrypted.
-    assert [line["event"] for line in lines] == ["open_to_others", "ready", "stopping", "stopped"]
+    said = ["deciding", "open_to_others", "ready", "stopping", "stopped"]
+    assert [line["event"] for line in lines] == said
     assert "open_to_others" not in server.errors
