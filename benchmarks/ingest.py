@@ -289,7 +289,16 @@ def _by_wrk(
     if wrk is None:
         return None
     threads = min(_WRK_THREADS, clients)
-    options = ["-t", str(threads), "-c", str(clients), "-d", f"{max(1, round(seconds))}s"]
+    options = [
+        "-t",
+        str(threads),
+        "-c",
+        str(clients),
+        "--timeout",
+        "10s",
+        "-d",
+        f"{max(1, round(seconds))}s",
+    ]
     script = ["-s", str(ROOT / "benchmarks" / "post.lua")]
     words = ["--", str(some.path), str(some.first), str(some.lines)]
     url = f"http://127.0.0.1:{served.port}{route}"

@@ -293,7 +293,7 @@ class Score:
     )
     hold_back_after_us: int = setting(
         Duration(low="1 ms", high="1 minute"),
-        "30 ms",
+        "100 ms",
         "Once the oldest caller has waited this long and more than 64 wait, others are told to "
         "come back later, so that who is let in is answered soon.",
     )
