@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from tidegate.clock import Clock, SystemClock
@@ -14,7 +14,7 @@ from tidegate.controls import ControlRecord, control
 from tidegate.datafolder import DataFolder
 from tidegate.engine import Work
 from tidegate.errors import LockedError
-from tidegate.eventlog.contract import Append, EntryKind
+from tidegate.eventlog.contract import Append, EntryKind, EventLog
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project
@@ -154,6 +154,29 @@ class Beside:
                 return pipeline.drain(timeout_seconds=timeout_seconds)
         except LockedError:
             return False
+
+
+@contextmanager
+def steering(project: Project, *, pipeline: Pipeline | None, clock: Clock) -> Iterator[Taker]:
+    """What takes control records: the pipeline of this process, if it has one, or as `taking`.
+
+    The version of the log goes on deciding. Raises: as `taking`.
+    """
+    if pipeline is not None:
+        yield Inside(pipeline)
+        return
+    with taking(project, clock=clock, as_logged=True) as taker:
+        yield taker
+
+
+@contextmanager
+def log_of(project: Project, *, pipeline: Pipeline | None) -> Iterator[EventLog]:
+    """The log of a project, for reading: that of the pipeline, if this process has one."""
+    if pipeline is not None:
+        yield pipeline.log
+        return
+    with closing(SqliteLog.open(DataFolder(project.data).log)) as log:
+        yield log
 
 
 @contextmanager

@@ -370,10 +370,7 @@ class Pipeline:
         )
 
     def _written_decision(self, event_id: str) -> dict[str, Any] | None:
-        return self._written_row("decisions", event_id)
-
-    def _written_row(self, table: str, event_id: str) -> dict[str, Any] | None:
-        sql = f"SELECT * EXCLUDE (event_date) FROM {table} WHERE event_id = $id"
+        sql = "SELECT * EXCLUDE (event_date) FROM decisions WHERE event_id = $id"
         rows = query(self.folder.tables, sql, parameters={"id": event_id}).arrow().to_pylist()
         return dict(rows[0]) if rows else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,7 @@ from tidegate.controls import ListRecord
 from tidegate.datafolder import DataFolder
 from tidegate.errors import RequestError
 from tidegate.eventlog.contract import EventLog
-from tidegate.eventlog.sqlite import SqliteLog
-from tidegate.ingest import Inside, Taker, taking
+from tidegate.ingest import Taker, log_of, steering
 from tidegate.lists.values import canonical, micros_of
 from tidegate.logged import records_of
 from tidegate.pipeline import Pipeline
@@ -195,21 +194,11 @@ class ListDesk:
             finished = _decided(taker, last)
         return Changed(values=done, offset=offset, finished=finished, beside=taker.beside)
 
-    @contextmanager
-    def _taker(self) -> Iterator[Taker]:
-        if self._pipeline is not None:
-            yield Inside(self._pipeline)
-            return
-        with taking(self._project, clock=self._clock, as_logged=True) as taker:
-            yield taker
+    def _taker(self) -> AbstractContextManager[Taker]:
+        return steering(self._project, pipeline=self._pipeline, clock=self._clock)
 
-    @contextmanager
-    def _log(self) -> Iterator[EventLog]:
-        if self._pipeline is not None:
-            yield self._pipeline.log
-            return
-        with closing(SqliteLog.open(self._folder.log)) as log:
-            yield log
+    def _log(self) -> AbstractContextManager[EventLog]:
+        return log_of(self._project, pipeline=self._pipeline)
 
 
 def _decided(taker: Taker, offset: int) -> bool:

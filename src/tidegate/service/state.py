@@ -38,7 +38,7 @@ class State:
     queries: QueryPool
     tally: Tally
     closing: bool = False
-    newest_offset: int = 0
+    newest_offset: int = 0  # of labels, which do not come through the door
     # The hot routes by path, each of which answers small requests without the application.
     short_routes: dict[bytes, Route] = field(default_factory=dict)
     closers: list[Callable[[], None]] = field(default_factory=list)
@@ -81,7 +81,8 @@ class State:
 
     def check_backlog(self) -> None:
         """Pass if the engine keeps up with the log. Raises: Refusal (429)."""
-        if self.newest_offset - self.pipeline.engine.offset > self.backlog_max:
+        labels = self.newest_offset - self.pipeline.engine.offset
+        if max(self.pipeline.backlog, labels) > self.backlog_max:
             raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
 
     def lets_post(self, authorization: bytes | None, path: str, address: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,8 +13,7 @@ from tidegate.controls import Change, ControlRecord, ProposalRecord, VersionReco
 from tidegate.datafolder import DataFolder
 from tidegate.errors import InputError, LockedError, RequestError
 from tidegate.eventlog.contract import EventLog
-from tidegate.eventlog.sqlite import SqliteLog
-from tidegate.ingest import Inside, Taker, taking
+from tidegate.ingest import Taker, log_of, steering, taking
 from tidegate.logged import records_of
 from tidegate.pipeline import Pipeline
 from tidegate.program import Program
@@ -167,13 +166,8 @@ class Versions:
         with self._log() as log:
             return History.of(self._folder.tables, log)
 
-    @contextmanager
-    def _log(self) -> Iterator[EventLog]:
-        if self._pipeline is not None:
-            yield self._pipeline.log
-            return
-        with closing(SqliteLog.open(self._folder.log)) as log:
-            yield log
+    def _log(self) -> AbstractContextManager[EventLog]:
+        return log_of(self._project, pipeline=self._pipeline)
 
     def _program(self, history: History, named: str) -> Program:
         if named == FOLDER:
@@ -231,13 +225,8 @@ class Versions:
             remarks=() if merged is None else merged.remarks,
         )
 
-    @contextmanager
-    def _taker(self) -> Iterator[Taker]:
-        if self._pipeline is not None:
-            yield Inside(self._pipeline)
-            return
-        with taking(self._project, clock=self._clock, as_logged=True) as taker:
-            yield taker
+    def _taker(self) -> AbstractContextManager[Taker]:
+        return steering(self._project, pipeline=self._pipeline, clock=self._clock)
 
     def _wait(self, taker: Taker, record: ProposalRecord, offset: int, wait: _Wait) -> int | None:
         """Wait for the switch; its offset, or None when the time is over."""

@@ -26,21 +26,20 @@ _REPORT_HERE = 500  # dead letters; to report more is done in a thread
 class _Reported:
     """Waits for a receipt and answers with it; gives back the request's share of the bytes then."""
 
-    __slots__ = ("_exchange", "_share", "_state")
+    __slots__ = ("_exchange", "_share")
 
-    def __init__(self, exchange: Exchange, state: State, share: Share) -> None:
-        self._exchange, self._state, self._share = exchange, state, share
+    def __init__(self, exchange: Exchange, share: Share) -> None:
+        self._exchange, self._share = exchange, share
 
     def done(self) -> bool:
         return self._exchange.response_complete
 
     def set_result(self, result: Result, /) -> None:
-        exchange, state = self._exchange, self._state
+        exchange = self._exchange
         self._share.give_back()
         if isinstance(result, TidegateError):
             exchange.refuse(result)
             return
-        state.newest_offset = max(state.newest_offset, result.first_offset + result.count)
         exchange.answer(*report(result, request_id=exchange.request_id))
 
 
@@ -73,9 +72,7 @@ class EventsEndpoint:
         state.check()
         state.check_backlog()
         body, content_type = await self._bodies.receive(scope, receive, share)
-        receipt = await self._hand_over(body, content_type)
-        state.newest_offset = max(state.newest_offset, receipt.first_offset + receipt.count)
-        return receipt
+        return await self._hand_over(body, content_type)
 
     async def _hand_over(self, body: bytes, content_type: bytes) -> Receipt:
         replies = self._replies_here()
@@ -102,7 +99,7 @@ class EventsEndpoint:
             check_media_type(exchange.content_type)
             with state.budget.share() as share:
                 share.grow(len(exchange.body))
-                self._put(exchange, _Reported(exchange, state, share))
+                self._put(exchange, _Reported(exchange, share))
                 share.hand_on()
         except TidegateError as error:
             exchange.refuse(error)

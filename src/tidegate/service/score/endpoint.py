@@ -82,8 +82,7 @@ class ScoreEndpoint:
         """Put a question. Raises: Refusal, RequestError, OverloadedError."""
         state, office = self._state, self._office_here()
         state.check()
-        if state.pipeline.backlog > state.backlog_max:
-            raise Refusal(429, "overloaded", _BEHIND, retry_after_seconds=1)
+        state.check_backlog()
         if is_one_record(body):
             office.desk.check(1)
             question = Question(office, reply, body, seconds=seconds, is_array=False, hiding=hiding)
@@ -230,6 +229,3 @@ class _Office:
     def close(self) -> None:
         """Record what is left."""
         self._recorder.close()
-
-
-_BEHIND = "too many records wait to be decided; try again"

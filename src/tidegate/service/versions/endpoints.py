@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Path
@@ -80,6 +80,7 @@ BODIES = (
 )
 _PUBLISH = msgspec.json.Decoder(VersionRequest)
 _ROLLBACK = msgspec.json.Decoder(RollbackRequest)
+_Asked = TypeVar("_Asked")
 _ERRORS = errors(400, 404, 409, 413, 415, 422, 429, 503, 507)
 
 
@@ -132,8 +133,18 @@ def versions_routes(state: State) -> APIRouter:
     """`/v1/versions` and what is below."""
     router, desk = APIRouter(tags=["versions"]), _Desk(state)
 
-    async def settled(work: Callable[[], Published]) -> Response:
-        found = await worked(desk.pool, work)
+    async def settled(
+        request: Request,
+        decoder: msgspec.json.Decoder[_Asked],
+        work: Callable[[_Asked, str], Published],
+    ) -> Response:
+        state.check()
+        author = author_of(request)
+        try:
+            asked = await decoded(request, state, decoder)
+        except Disconnected:
+            return Response()
+        found = await worked(desk.pool, lambda: work(asked, author))
         return json_response(found, status=200 if found.offset is not None else 202)
 
     @router.get("/v1/versions", summary="All versions", responses=shown(VersionList) | errors(503))
@@ -149,13 +160,7 @@ def versions_routes(state: State) -> APIRouter:
     )
     async def publish(request: Request) -> Response:
         """Answered when the stream has switched, or with 202 while it is made ready."""
-        state.check()
-        author = author_of(request)
-        try:
-            asked = await decoded(request, state, _PUBLISH)
-        except Disconnected:
-            return Response()
-        return await settled(lambda: desk.publish(asked, author))
+        return await settled(request, _PUBLISH, desk.publish)
 
     @router.post(
         "/v1/versions/rollback",
@@ -165,13 +170,7 @@ def versions_routes(state: State) -> APIRouter:
     )
     async def rollback(request: Request) -> Response:
         """Goes back to the version that is named, or to the one before; answered as publishing."""
-        state.check()
-        author = author_of(request)
-        try:
-            asked = await decoded(request, state, _ROLLBACK)
-        except Disconnected:
-            return Response()
-        return await settled(lambda: desk.rollback(asked, author))
+        return await settled(request, _ROLLBACK, desk.rollback)
 
     @router.get(
         "/v1/versions/{version}",
