@@ -140,27 +140,9 @@ class Pipeline:
         self.engine.observe(self.stages)
         self.decided = self.engine.offset  # what lies below was decided and given to the writer
         self.tail = Tail(bytes_max=TAIL_BYTES_MAX)
-        service, warehouse = self.project.service, self.project.warehouse
-        self.door = Door(
-            self.log,
-            self.tail,
-            self.program,
-            clock=self.clock,
-            queue_bytes_max=service.queue_bytes_max,
-            queue_records_max=service.queue_records_max,
-            together=self.together,
-            stages=self.stages,
-        )
+        self.door = self._make_door()
         self.ledger = undo.enter_context(closing(Ledger(self.folder.ledger)))
-        self.writer = Writer(
-            self.warehouse,
-            rows=warehouse.commit_rows,
-            rows_max=PENDING_ROWS_MAX,
-            every_seconds=warehouse.commit_every_us / 1e6,
-            written=self._written,
-            failed=self._fail,
-            stages=self.stages,
-        )
+        self.writer = self._make_writer()
         undo.callback(self.writer.stop)
         self.sinks = make_runners(
             open_sinks(self.program, folder=self.folder.root, environment=self._environment),
@@ -184,6 +166,31 @@ class Pipeline:
         undo.callback(self._stop_deciding)
         undo.callback(self.succession.stop)
         self._begin(logged, rebuild_beside=rebuild_beside)
+
+    def _make_door(self) -> Door:
+        service = self.project.service
+        return Door(
+            self.log,
+            self.tail,
+            self.program,
+            clock=self.clock,
+            queue_bytes_max=service.queue_bytes_max,
+            queue_records_max=service.queue_records_max,
+            together=self.together,
+            stages=self.stages,
+        )
+
+    def _make_writer(self) -> Writer:
+        warehouse = self.project.warehouse
+        return Writer(
+            self.warehouse,
+            rows=warehouse.commit_rows,
+            rows_max=PENDING_ROWS_MAX,
+            every_seconds=warehouse.commit_every_us / 1e6,
+            written=self._written,
+            failed=self._fail,
+            stages=self.stages,
+        )
 
     def _begin(self, logged: Sequence[Logged], *, rebuild_beside: bool) -> None:
         """Once all that the log holds is decided, decide as the project now says."""
