@@ -12,7 +12,7 @@ help: ## list what can be made
 install: $(READY) ## set up .venv from the lock file, compile the kernels
 
 $(READY): requirements.lock pyproject.toml
-	@echo "setting up $(VENV) (once; a minute or two)"
+	@echo "setting up $(VENV) (once; three to four minutes, most of it compiling)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidegate needs Python 3.11 or newer")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
