@@ -115,6 +115,9 @@ class Desk:
             _, count = self._since.pop(awaited, (0.0, 0))
             self.waiting -= count
             askers: list[Asker] = awaited.token
+            # They know it and it knows them: thousands of such circles a second would have to be
+            # looked for, and everybody waits while they are.
+            awaited.token = None
             for asker in askers:
                 own = found
                 if not isinstance(own, TidegateError):
