@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import cast
@@ -277,3 +278,42 @@ def test_find_knows_nothing_of_what_is_in_the_tables() -> None:
         case.writer.put([outcome(0)])
         assert case.writer.flush(timeout_seconds=10)
         assert case.writer.find("e0") is None
+
+
+def test_small_outcomes_become_few_while_they_wait_and_lose_nothing() -> None:
+    with writing(rows=10_000) as case:
+        for first in range(1000):
+            case.writer.put([outcome(first)])
+        until(lambda: len(case.writer.events()) < 64)  # of each 32 one, and at most 31 loose ones
+        assert case.writer.pending_rows == 1000
+        assert case.writer.find("e517") is not None
+        assert case.writer.flush(timeout_seconds=10)
+        (commit,) = case.tables.commits
+        assert [o.first_offset for o in commit[1:]] == [o.next_offset for o in commit[:-1]]
+        assert (commit[0].first_offset, commit[-1].next_offset) == (0, 1000)
+        for name in ("events", "decisions"):
+            rows = pa.Table.from_batches([o.tables()[name] for o in commit])
+            key = "id" if name == "events" else "event_id"
+            assert rows.column(key).to_pylist() == [f"e{i}" for i in range(1000)]
+
+
+def test_outcomes_of_another_version_or_with_much_in_them_stay_apart() -> None:
+    other = pa.schema([("id", pa.string()), ("card", pa.string())])
+    put = [outcome(i) for i in range(20)]
+    put.append(outcome(20, 300))
+    for i in range(320, 384):
+        each = outcome(i)
+        if i >= 330:
+            columns = [pa.array([f"e{i}"]), pa.array(["c1"])]
+            each = replace(each, events=pa.RecordBatch.from_arrays(columns, schema=other))
+        put.append(each)
+    with writing(rows=10_000) as case:
+        case.writer.put(put)
+        until(lambda: len(case.writer.events()) < 30)
+        assert case.writer.flush(timeout_seconds=10)
+        commits = case.tables.commits  # tables with other columns take a commit of their own
+        assert [commit[0].first_offset for commit in commits] == [0, 330]
+        rows = [o.events for commit in commits for o in commit]
+        found = [i for batch in rows for i in batch.column("id").to_pylist()]
+        assert found == [f"e{i}" for i in range(384)]
+        assert any(len(batch) == 300 for batch in rows)

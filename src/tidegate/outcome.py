@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
+_concatenate: Any = vars(pa)["concat_batches"]  # which its stubs do not know
 
 
 def _schema(*fields: pa.Field[Any]) -> pa.Schema:
@@ -192,3 +193,33 @@ class Outcome:
             **self.windows,
             **self.controls,
         }
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of several that follow each other, none of them of control records.
+
+    Their tables have the same columns.
+    """
+    first, last = outcomes[0], outcomes[-1]
+    features = [o.features for o in outcomes if o.features is not None]
+    return Outcome(
+        first.first_offset,
+        last.next_offset,
+        events=_concatenated([o.events for o in outcomes]),
+        decisions=_concatenated([o.decisions for o in outcomes]),
+        dead_letters=_concatenated([o.dead_letters for o in outcomes]),
+        duplicates=_concatenated([o.duplicates for o in outcomes]),
+        late_rows=_concatenated([o.late_rows for o in outcomes]),
+        windows={
+            name: _concatenated([o.windows[name] for o in outcomes]) for name in first.windows
+        },
+        features=_concatenated(features) if features else None,
+    )
+
+
+def _concatenated(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    some = [batch for batch in batches if batch.num_rows]
+    if len(some) < 2:
+        return (some or batches)[0]
+    whole: pa.RecordBatch = _concatenate(some)
+    return whole

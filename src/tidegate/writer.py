@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 import structlog
 
 from tidegate.errors import TransientError
-from tidegate.outcome import Outcome
+from tidegate.outcome import Outcome, joined
 from tidegate.stages import Stages, timed
 from tidegate.warehouse.warehouse import Warehouse
 
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS_MAX = 5.0
+_SMALL_ROWS = 256  # an outcome of fewer is joined with those beside it
+_JOINED = 32
 
 
 class Writer:
@@ -28,6 +30,10 @@ class Writer:
     A commit begins when `rows` wait, or when the oldest has waited for `every_seconds`. Where the
     warehouse cannot be written, the writer tries again with growing pauses and the engine waits
     once `rows_max` are pending: nothing is dropped, and the log goes on taking records.
+
+    Small outcomes are joined while they wait. Each of their columns costs the interpreter some
+    time until it is written, and more when it is let go: for a second of single events that is
+    tens of milliseconds, in which nobody would get a decision. So it is spent bit by bit.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Writer:
         self._stages = stages or Stages()
         self._pending: list[Outcome] = []
         self._pending_rows = 0
+        self._small = 0  # of the pending outcomes, the last so many are small
         self._writing: Sequence[Outcome] = ()
         self._oldest = 0.0
         self._flushing = self._stopping = False
@@ -68,11 +75,20 @@ class Writer:
         with self._changed:
             while self._pending_rows > self._rows_max and not self._stopping:
                 self._changed.wait()
-            if not self._pending:
+            is_first = not self._pending
+            if is_first:
                 self._oldest = time.monotonic()
-            self._pending += outcomes
-            self._pending_rows += sum(_rows(o) for o in outcomes)
-            self._changed.notify_all()
+            for outcome in outcomes:
+                self._add(outcome)
+            # Whoever is woken for nothing takes the interpreter from those who decide.
+            if is_first or self._small >= _JOINED or self._due():
+                self._changed.notify_all()
+
+    def _add(self, outcome: Outcome) -> None:
+        rows = _rows(outcome)
+        self._pending.append(outcome)
+        self._pending_rows += rows
+        self._small = self._small + 1 if rows < _SMALL_ROWS and not outcome.controls else 0
 
     def flush(self, *, timeout_seconds: float) -> bool:
         """Write what is pending without waiting for more; False when the time runs out."""
@@ -128,13 +144,32 @@ class Writer:
         with self._changed:
             self._writing = ()
             self._changed.notify_all()
-            while not self._stopping and not self._due():
-                self._changed.wait(self._until_due())
-            if self._stopping:
-                return None
-            self._writing, self._pending, self._pending_rows = self._pending, [], 0
-            self._changed.notify_all()
-            return self._writing
+        while True:
+            with self._changed:
+                while not (self._stopping or self._due() or self._small >= _JOINED):
+                    self._changed.wait(self._until_due())
+                if self._stopping:
+                    return None
+                if self._due():
+                    return self._take()
+                first = len(self._pending) - self._small
+                few = self._pending[first : first + _JOINED]
+            self._join(few, first)
+
+    def _take(self) -> Sequence[Outcome]:
+        self._writing, self._pending = self._pending, []
+        self._pending_rows = self._small = 0
+        self._changed.notify_all()
+        return self._writing
+
+    def _join(self, few: list[Outcome], first: int) -> None:
+        """Put one outcome in the place of a few, of which the first is the `first`-th pending."""
+        parts = [joined(list(alike)) for _, alike in groupby(few, key=_shape)]
+        with self._changed:  # the engine may have added some meanwhile; nobody else takes away
+            self._pending[first : first + len(few)] = parts
+            self._small = len(self._pending) - first - len(parts)
+        while few:
+            few.pop()  # one by one: others may have the interpreter in between
 
     def _due(self) -> bool:
         return bool(self._pending) and (
@@ -176,6 +211,13 @@ def _alike(batch: Sequence[Outcome]) -> Iterator[list[Outcome]]:
     """The outcomes in stretches whose tables have the same columns: a version may change them."""
     for _, alike in groupby(batch, key=lambda o: {n: b.schema for n, b in o.tables().items()}):
         yield list(alike)
+
+
+def _shape(outcome: Outcome) -> tuple[object, ...]:
+    """The columns of the tables that a version may change."""
+    features = None if outcome.features is None else outcome.features.schema
+    windows = {name: rows.schema for name, rows in outcome.windows.items()}
+    return outcome.events.schema, features, windows
 
 
 def _rows(outcome: Outcome) -> int:
