@@ -47,6 +47,7 @@ from tidegate.warehouse.table import Table
 from tidegate.warehouse.upkeep import Upkeep
 
 _WRITERS = 4
+_SMALL_ROWS = 32_768  # of all tables together; a commit of fewer is done by one thread
 _PROBE, _PROBE_BYTES = "probe.draft", 1 << 16
 
 
@@ -220,6 +221,12 @@ class Warehouse:
         return rows
 
     def _commit(self, rows: Mapping[str, list[pa.RecordBatch]], end: int) -> None:
+        if sum(batch.num_rows for batches in rows.values() for batch in batches) < _SMALL_ROWS:
+            # Not worth several threads: they would take turns with those who decide, and each of
+            # their turns is somebody's wait.
+            for name, batches in rows.items():
+                self._tables[name].append(batches, next_offset=end)
+            return
         jobs = [
             self._pool.submit(self._tables[name].append, batches, next_offset=end)
             for name, batches in rows.items()
