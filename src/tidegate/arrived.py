@@ -14,7 +14,7 @@ from tidegate.eventlog.contract import Entry
 from tidegate.events.decode import Decoded
 from tidegate.outcome import DEAD_LETTERS, DUPLICATES, events_schema
 from tidegate.schema import Schema
-from tidegate.windows.batches import joined
+from tidegate.windows.batches import empty, joined
 
 Integers = npt.NDArray[np.int64]
 
@@ -39,9 +39,7 @@ class Arrived:
                 [a.rows + e.first_offset for a, e in zip(decoded, entries, strict=True)]
             ),
             ingest_times=np.repeat([e.ingest_time for e in entries], counts),
-            sources=pa.array([e.source for e in entries], pa.string()).take(
-                pa.array(np.repeat(np.arange(len(entries)), counts), pa.int64())
-            ),
+            sources=_repeated([e.source for e in entries], counts),
         )
 
     def ids(self, schema: Schema) -> pa.StringArray:
@@ -53,7 +51,7 @@ class Arrived:
     def accepted(self, new: npt.NDArray[np.bool_], schema: Schema) -> pa.RecordBatch:
         """The events that are `new`, with the columns that Tidegate adds."""
         added: list[pa.Array[Any]] = [
-            pa.array(self.ingest_times, pa.int64()).cast(pa.timestamp("us")),
+            self._ingested,
             self.sources,
             pa.array(self.offsets, pa.int64()),
         ]
@@ -64,15 +62,22 @@ class Arrived:
 
     def duplicates(self, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:
         """The rows of those whose id was `seen` before, at the offset that is not below 0."""
-        rows = pa.array(np.flatnonzero(seen >= 0), pa.int64())
+        again = np.flatnonzero(seen >= 0)
+        if not len(again):
+            return empty(DUPLICATES)
+        rows = pa.array(again, pa.int64())
         columns: list[pa.Array[Any]] = [
             pa.array(self.offsets, pa.int64()).take(rows),
             ids.take(rows),
             pa.array(seen, pa.int64()).take(rows),
             self.sources.take(rows),
-            pa.array(self.ingest_times, pa.int64()).cast(pa.timestamp("us")).take(rows),
+            self._ingested.take(rows),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=DUPLICATES)
+
+    @property
+    def _ingested(self) -> pa.Array[Any]:
+        return pa.array(self.ingest_times, pa.int64()).view(pa.timestamp("us"))
 
 
 def dead_letters(entries: Sequence[Entry], decoded: Sequence[Decoded]) -> pa.RecordBatch:
@@ -90,4 +95,12 @@ def dead_letters(entries: Sequence[Entry], decoded: Sequence[Decoded]) -> pa.Rec
         for entry, result in zip(entries, decoded, strict=True)
         for dead in result.dead
     ]
-    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS)
+    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTERS) if rows else empty(DEAD_LETTERS)
+
+
+def _repeated(values: Sequence[str], counts: Sequence[int]) -> pa.StringArray:
+    """Each value as often as its count says."""
+    if len(set(values)) == 1:
+        return pa.repeat(pa.scalar(values[0]), sum(counts))
+    rows = pa.array(np.repeat(np.arange(len(values)), counts), pa.int64())
+    return pa.array(values, pa.string()).take(rows)

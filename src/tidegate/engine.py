@@ -354,7 +354,7 @@ class Engine:
         return self.program.intake.admit(entry.records, ingest_time=entry.ingest_time)
 
     def _close(self, events: pa.RecordBatch, chosen: Mapping[str, Evaluated]) -> dict[str, Closed]:
-        times = events[self.program.schema.event_time].cast(pa.int64()).to_numpy()
+        times = events[self.program.schema.event_time].view(pa.int64()).to_numpy()
         newest = np.maximum.accumulate(np.concatenate([[self.newest_event_time], times]))[1:]
         if len(newest):
             self.newest_event_time = int(newest[-1])
