@@ -1,7 +1,10 @@
 """Threads come together while commits are small, and go apart as soon as one is not."""
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -79,3 +82,70 @@ def test_who_leaves_may_run_anywhere() -> None:
     finally:
         together.leave()
     assert os.sched_getaffinity(0) == ALLOWED
+
+
+def burn(processor: int) -> subprocess.Popen[bytes]:
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\n"
+        "while True: pass"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(processor)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_threads_together_move_away_from_a_processor_that_others_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tidegate.together._SECONDS_IN_A_PLACE", 0.5)
+    together = Together()
+    with joined(together) as thread:
+        small_ones(together)
+        [place] = os.sched_getaffinity(thread)
+        with burn(place) as other:
+            try:
+                deadline = time.monotonic() + 30
+                while os.sched_getaffinity(thread) == {place}:
+                    assert time.monotonic() < deadline, "they stay beside a processor's other user"
+                    time.sleep(0.05)
+                    together.note(1)
+                assert len(os.sched_getaffinity(thread)) == 1
+                assert together.is_gathered
+            finally:
+                other.kill()
+
+
+def test_threads_and_processes_begun_by_one_of_them_run_where_they_like(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tidegate.together._SECONDS_BETWEEN_LOOKS", 0.0)
+    together = Together()
+    together.join()
+    try:
+        small_ones(together)
+        [place] = os.sched_getaffinity(0)
+        found: list[int] = []
+        begun, ended = threading.Event(), threading.Event()
+
+        def run() -> None:
+            found.append(threading.get_native_id())
+            begun.set()
+            ended.wait()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        begun.wait()
+        assert os.sched_getaffinity(found[0]) == {place}
+        together.note(1)
+        assert os.sched_getaffinity(found[0]) == ALLOWED
+        assert os.sched_getaffinity(0) == {place}
+        ended.set()
+        thread.join()
+        with subprocess.Popen(["sleep", "60"]) as process:
+            assert os.sched_getaffinity(process.pid) == {place}
+            together.release(process.pid)
+            assert os.sched_getaffinity(process.pid) == ALLOWED
+            process.kill()
+    finally:
+        together.leave()

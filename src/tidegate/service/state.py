@@ -58,7 +58,8 @@ class State:
         project = pipeline.project
         access = Access.of(project, clock=pipeline.clock)
         budget = Budget(project.service.queue_bytes_max)
-        queries = QueryPool(pipeline.folder.tables, project.query)
+        begun = pipeline.together.release  # queries are not to run where decisions are made
+        queries = QueryPool(pipeline.folder.tables, project.query, begun=begun)
         journal = Journal(slow_seconds=project.service.slow_request_us / 1e6)
         return cls(pipeline, budget, access, queries, Tally(journal))
 

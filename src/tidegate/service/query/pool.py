@@ -42,11 +42,15 @@ class QueryPool:
     """Runs queries in a few processes; beyond a number that wait, callers are turned away.
 
     `outcomes` counts queries by what became of them, for metrics; `ok` is one of the words.
+    `begun` is told the id of each process.
     """
 
-    def __init__(self, tables: Path, settings: Query) -> None:
+    def __init__(
+        self, tables: Path, settings: Query, *, begun: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._command = [sys.executable, "-P", "-m", "tidegate.warehouse.worker", str(tables)]
         self._settings = settings
+        self._begun = begun
         self._slots: asyncio.Semaphore | None = None
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -148,6 +152,7 @@ class QueryPool:
             cwd="/",
             start_new_session=True,  # Ctrl-C is for the server
         )
+        self._begun(process.pid)
         worker = _Worker(process)
         self._all.add(worker)
         try:
