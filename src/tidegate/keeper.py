@@ -27,6 +27,7 @@ _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
 _GIVE_BACK_EVERY_SECONDS = 5.0
+_BULK_RECORDS = 100_000  # in that time: more than come in requests of a few each
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
@@ -73,7 +74,7 @@ class Keeper:
         self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
-        self._gave_back_at = self._taken_at
+        self._looked_at, self._looked_offset = self._taken_at, engine.offset
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -231,7 +232,14 @@ class Keeper:
         self._log.append(passed, source="idle", ingest_time=now, kind=EntryKind.CONTROL)
 
     def _give_back(self) -> None:
-        """Hand on what the heap holds without need; the less often, the less the others wait."""
-        if time.monotonic() - self._gave_back_at >= _GIVE_BACK_EVERY_SECONDS:
+        """Hand on what many records have left on the heap; the less often, the less others wait.
+
+        Not where records come in requests of a few: code that was given up comes back page by
+        page, and each decision that is made meanwhile takes a hundred milliseconds.
+        """
+        if time.monotonic() - self._looked_at < _GIVE_BACK_EVERY_SECONDS:
+            return
+        passed = self._engine.offset - self._looked_offset
+        self._looked_at, self._looked_offset = time.monotonic(), self._engine.offset
+        if passed >= _BULK_RECORDS:
             memory.give_back()
-            self._gave_back_at = time.monotonic()
