@@ -12,6 +12,7 @@ from tidegate.warehouse.repair import checkpoint_files, commit_files
 from tidegate.warehouse.table import Table
 
 _STAMP_EVERY_US = 10_000_000
+_SWEEP_EVERY_US = 10_000_000  # or when a file has waited long enough to be deleted
 # Files are merged in two tiers, so that a row is written again twice in its life, not each time;
 # what a bulk load writes (12 MB for 200,000 events) is large enough from the start.
 _TIERS_BYTES = (1 << 20, 16 << 20)
@@ -30,6 +31,7 @@ class Upkeep:
         self._compact_after = compact_after
         self._vacuum_after_us = vacuum_after_us
         self._stamped_at: int | None = None
+        self._swept_at: int | None = None
         # When each file was first seen to be in no table; begins anew with the process.
         self._unused_since: dict[Path, int] = {}
 
@@ -70,6 +72,9 @@ class Upkeep:
     def sweep(self, tables: Iterable[Table]) -> None:
         """Delete files unused for `vacuum_after`, and old entries of the Delta log."""
         now = self._clock.now()
+        if not self._is_time_to_sweep(now):
+            return
+        self._swept_at = now
         unused = [file for table in tables for file in table.unused_files()]
         self._unused_since = {f: self._unused_since.get(f, now) for f in unused}
         for file, since in list(self._unused_since.items()):
@@ -78,6 +83,14 @@ class Upkeep:
                 del self._unused_since[file]
         for table in tables:
             _sweep_log(table.path / "_delta_log", now - min(_LOG_KEPT_US, self._vacuum_after_us))
+
+    def _is_time_to_sweep(self, now: int) -> bool:
+        """Looking through all folders takes time, so it is done where something may be found."""
+        longest = min(self._unused_since.values(), default=now)
+        last = self._swept_at
+        return (
+            last is None or now - last >= _SWEEP_EVERY_US or now - longest >= self._vacuum_after_us
+        )
 
 
 def _sweep_log(log: Path, before_us: int) -> None:
