@@ -22,6 +22,9 @@ from benchmarks.serving import Served, serving
 CLIENTS = (1, 4, 16, 64, 256)
 MOST_CLIENTS = 64  # as many as keep the server busy
 RULES = 50
+_RATE_OF_A_CLIENT = 1_500.0  # requests a second that no client of a closed loop comes to
+_RATE_MAX = 28_000.0  # nor all of them
+_LINES_OF_A_STRETCH = 60_000
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
   min(amount)         OVER card_7d           AS card_amount_min_7d,
@@ -53,7 +56,8 @@ def measure(size: Size) -> Iterator[Result]:
     path, lines = _payments(size)
     with _project() as project, serving(project) as served:
         some = _Lines(path, lines)
-        post(served, "/v1/score", some.next(), 2.0, clients=64)  # everything is loaded
+        # Everything is loaded.
+        post(served, "/v1/score", some.next(MOST_CLIENTS, 2.0), 2.0, clients=MOST_CLIENTS)
         table = _throughput(served, some, size)
         yield from _throughput_results(table)
         most = max(rate for rates in table.values() for rate, _, _ in rates)
@@ -116,9 +120,13 @@ class _Lines:
     def __init__(self, path: Path, lines: int) -> None:
         self._path, self._lines, self._at = path, lines, 0
 
-    def next(self) -> Some:
-        """Lines for two threads of the generator."""
-        each = min(40_000, self._lines // 4)
+    def next(self, clients: int, seconds: float) -> Some:
+        """Lines for two threads of the generator, more than so many clients can send in the time.
+
+        An id that comes again is looked up, which is other work than a decision.
+        """
+        each = int(min(clients * seconds * _RATE_OF_A_CLIENT, seconds * _RATE_MAX)) // 2
+        each = min(max(each, 1), self._lines // 4)
         if self._at + 2 * each > self._lines:
             self._at = 0
         some = Some(self._path, self._at, each)
@@ -135,7 +143,7 @@ def _throughput(served: Served, some: _Lines, size: Size) -> Rates:
     found: Rates = {clients: [] for clients in size.clients}
     for number in range(size.rounds):
         for clients in size.clients:
-            lines = some.next()
+            lines = some.next(clients, size.seconds)
             bare = post(served, "/bare/json", lines, size.seconds, clients=clients)
             scored = post(served, "/v1/score", lines, size.seconds, clients=clients)
             found[clients].append((scored["rate"], bare["rate"], scored))
@@ -150,7 +158,7 @@ def _throughput(served: Served, some: _Lines, size: Size) -> Rates:
 def _throughput_results(table: Rates) -> Iterator[Result]:
     for clients, rounds in table.items():
         yield Result.beside(
-            f"score.rate_{clients}",
+            f"score.rate_{clients:03}",
             f"One event a request, {clients} clients",
             [(rate, bare) for rate, bare, _ in rounds],
             unit="decisions/s",
@@ -159,8 +167,8 @@ def _throughput_results(table: Rates) -> Iterator[Result]:
         )
         for key, title in (("p50_us", "median"), ("p99_us", "99th percentile")):
             yield Result.of(
-                f"score.{key[:3]}_{clients}",
-                f"Latency of such a request, {title}",
+                f"score.rate_{clients:03}_{key[:3]}",
+                f"Latency with {clients} clients, {title}",
                 [found[key] / 1000 for _, _, found in rounds],
                 unit="ms",
             )
@@ -216,7 +224,7 @@ def _open_loop(
 
 def _from_end(lines: int, number: int) -> int:
     """Where stretches of a file begin that the closed loops have not come to."""
-    return max(0, lines - number * 40_000) % lines
+    return max(0, lines - number * _LINES_OF_A_STRETCH) % lines
 
 
 def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
