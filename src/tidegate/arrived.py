@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tidegate.eventlog.contract import Entry
 from tidegate.events.decode import Decoded
-from tidegate.outcome import DEAD_LETTERS, DUPLICATES, events_schema
+from tidegate.outcome import DEAD_LETTERS, DUPLICATES
 from tidegate.schema import Schema
 from tidegate.windows.batches import empty, joined
 
@@ -48,16 +48,14 @@ class Arrived:
         text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
         return cast("pa.StringArray", text)
 
-    def accepted(self, new: npt.NDArray[np.bool_], schema: Schema) -> pa.RecordBatch:
-        """The events that are `new`, with the columns that Tidegate adds."""
+    def accepted(self, new: npt.NDArray[np.bool_], schema: pa.Schema) -> pa.RecordBatch:
+        """The events that are `new`, with the columns that Tidegate adds: `events_schema`."""
         added: list[pa.Array[Any]] = [
             self._ingested,
             self.sources,
             pa.array(self.offsets, pa.int64()),
         ]
-        batch = pa.RecordBatch.from_arrays(
-            [*self.events.columns, *added], schema=events_schema(schema)
-        )
+        batch = pa.RecordBatch.from_arrays([*self.events.columns, *added], schema=schema)
         return batch if new.all() else batch.filter(pa.array(new))
 
     def duplicates(self, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:

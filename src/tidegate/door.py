@@ -266,7 +266,7 @@ class Door:
             if placed is not None:
                 placed(offsets)
             entries_placed = [
-                replace(w, entry=replace(w.entry, first_offset=offset), prepared=None)
+                Work(_at(offset, w.entry), w.decoded, w.version)
                 for w, offset in zip(work, offsets, strict=True)
             ]
             self.next_offset = entries_placed[-1].entry.next_offset
@@ -433,8 +433,14 @@ def _join(group: Sequence[Submission]) -> Records:
     )
 
 
+def _at(offset: int, entry: Entry) -> Entry:
+    return Entry(offset, entry.kind, entry.source, entry.ingest_time, entry.records)
+
+
 def _receipts(group: Sequence[Submission], first: int, dead: Sequence[DeadRecord]) -> list[Receipt]:
     """Each submission's own receipt, its dead records counted from its own first record."""
+    if len(group) == 1:
+        return [Receipt(first, len(group[0].records), tuple(dead))]
     counts = [len(s.records) for s in group]
     begins = np.concatenate([[0], np.cumsum(counts)]).tolist()
     owned: list[list[DeadRecord]] = [[] for _ in group]

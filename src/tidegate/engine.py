@@ -45,7 +45,6 @@ from tidegate.outcome import (
     DUPLICATES,
     LATE_ROWS,
     Outcome,
-    events_schema,
     features_schema,
 )
 from tidegate.program import Program
@@ -332,7 +331,7 @@ class Engine:
         ).first
         new = seen < 0
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
-        events = arrived.accepted(new, program.schema)
+        events = arrived.accepted(new, program.events_schema)
         labelled = self._evaluator.labelled(events)
         verdict = self._evaluator.evaluate(labelled, decided_at=self._clock.now())
         closed = self._close(labelled, verdict.chosen)
@@ -394,7 +393,7 @@ class Engine:
         return Outcome(
             first_offset,
             next_offset,
-            events=events if events is not None else empty(events_schema(self.program.schema)),
+            events=events if events is not None else empty(self.program.events_schema),
             decisions=decisions if decisions is not None else empty(DECISIONS),
             dead_letters=dead_letters if dead_letters is not None else empty(DEAD_LETTERS),
             duplicates=duplicates if duplicates is not None else empty(DUPLICATES),

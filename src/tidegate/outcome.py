@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -149,7 +148,6 @@ def features_schema(features: pa.Schema) -> pa.Schema:
     )
 
 
-@lru_cache(maxsize=64)
 def events_schema(schema: Schema) -> pa.Schema:
     """The Arrow schema of accepted events: the declared columns and those that Tidegate adds."""
     added = [

@@ -15,6 +15,7 @@ from tidegate.features import statement as features_statement
 from tidegate.features.compile import FeaturePlan, compile_features
 from tidegate.features.problems import Problems as FeatureProblems
 from tidegate.lists.answers import ListAnswers
+from tidegate.outcome import events_schema
 from tidegate.project.document import Document
 from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
@@ -138,6 +139,11 @@ class Program:
     def files(self) -> Mapping[str, str]:
         """The texts that the program was made of."""
         return self.project.files
+
+    @cached_property
+    def events_schema(self) -> pa.Schema:
+        """The Arrow schema of accepted events."""
+        return events_schema(self.schema)
 
     @property
     def feature_schema(self) -> pa.Schema | None:

@@ -28,7 +28,7 @@ class Intake:
     def admit(self, records: Records, *, ingest_time: int) -> Decoded:
         """The events among the records and, for each of the others, why it is none."""
         decoded = self.decoder.decode(records)
-        times = decoded.events[self.schema.event_time].cast(pa.int64()).to_numpy()
+        times = decoded.events[self.schema.event_time].view(pa.int64()).to_numpy()
         ahead = times > ingest_time + self.ahead_max
         return self._refuse(decoded, np.flatnonzero(ahead)) if ahead.any() else decoded
 
