@@ -206,6 +206,7 @@ class Pipeline:
                 reason = "the project's folder was changed since"
                 self.append([turned_down(waiting, REPLACED, reason)], source="project")
             self._take_over(rebuild_beside=rebuild_beside)
+        self.engine.program.load()
         memory.leave_out("libllvmlite")  # all kernels are loaded
         memory.loaded()
         self.keeper.start()

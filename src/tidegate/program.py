@@ -91,6 +91,14 @@ class Program:
         )
         return Intake(stream.schema, decoder, stream.ahead_max_us)
 
+    def load(self) -> None:
+        """Load what the first event would load, so that nobody waits for that."""
+        if self.rules.rules or self.features is not None:
+            from tidegate.sql.registers import machine
+
+            machine()
+        _ = self.intake
+
     def ask(self, events: Columns, *, key: bytes = b"") -> Answers:
         """What rules and window queries want to know of events.
 
