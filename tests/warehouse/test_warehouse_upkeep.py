@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pytest
 from deltalake import DeltaTable
 from warehouse_rows import held, opened, outcome, unchanged, write_all
 
-from tidegate.warehouse import Warehouse, tables
+from tidegate.warehouse import Warehouse, parquet, tables
+from tidegate.warehouse.layout import Layout, fitted
+from tidegate.warehouse.table import Table
 
 SECOND = 1_000_000
 
@@ -53,6 +59,60 @@ def test_compaction_leaves_few_files_and_the_same_rows(tmp_path: Path) -> None:
     after = {t.name: t.files for t in tables(tmp_path)}
     assert after["events"] < before["events"] / 3
     assert unchanged(held(warehouse, rows_max=9), 60)
+
+
+BLOB_FIELDS: list[pa.Field[Any]] = [
+    pa.field("at", pa.timestamp("us")),
+    pa.field("blob", pa.binary()),
+    pa.field("log_offset", pa.int64()),
+]
+BLOBS = Layout("blobs", pa.schema(BLOB_FIELDS), "at", "at_date")
+
+
+def blobs(first: int, count: int) -> pa.RecordBatch:
+    """Rows of one date with a kilobyte each that cannot be packed smaller."""
+    noise = np.random.default_rng(first).bytes(1_000 * count)
+    pieces = [noise[i : i + 1_000] for i in range(0, len(noise), 1_000)]
+    columns: dict[str, Any] = {
+        "at": np.zeros(count, "datetime64[us]"),
+        "blob": pa.array(pieces, pa.binary()),
+        "log_offset": np.arange(first, first + count),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=BLOBS.rows)
+
+
+def test_merging_holds_one_group_of_rows_whatever_the_number_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table.create(tmp_path, BLOBS, offset=0, retention_us=SECOND)
+    for first in range(0, 100_000, 20_000):
+        table.append([blobs(first, 20_000)], next_offset=first + 20_000)
+    held = []
+
+    def watched(part: pa.Table, schema: pa.Schema) -> pa.Table:
+        held.append(pa.total_allocated_bytes() - before)
+        return fitted(part, schema)
+
+    monkeypatch.setattr(parquet, "fitted", watched)
+    before = pa.total_allocated_bytes()
+    table.compact(partitions=["1970-01-01"], bytes_target=1 << 30)
+    (merged,) = table.files()
+    assert merged.rows == 100_000
+    # A group has 16,384 rows; what is read of a file at a time comes on top.
+    assert len(held) > 10
+    assert max(held) < 50 << 20
+
+
+def test_a_file_that_is_large_enough_is_not_written_again(tmp_path: Path) -> None:
+    table = Table.create(tmp_path, BLOBS, offset=0, retention_us=SECOND)
+    for first, count in ((0, 10), (10, 100), (110, 10), (120, 10)):
+        table.append([blobs(first, count)], next_offset=first + count)
+    large = max(table.files(), key=lambda f: f.bytes)
+    table.compact(partitions=["1970-01-01"], bytes_target=2 * large.bytes)
+    assert large in table.files()
+    assert sorted(f.rows for f in table.files()) == [30, 100]
+    table.compact(partitions=["1970-01-01"], bytes_target=2 * large.bytes + 2)
+    assert [f.rows for f in table.files()] == [130]
 
 
 def test_compaction_keeps_what_each_table_knows_of_its_offset(tmp_path: Path) -> None:

@@ -223,9 +223,12 @@ class Table:
             sync_folder(folder)
 
     def compact(self, *, partitions: Sequence[str], bytes_target: int) -> None:
-        """Merge the files smaller than `bytes_target` of the partitions; appends may go on."""
+        """Merge files of the partitions up to about `bytes_target`; appends may go on.
+
+        Those of half of it and more stay as they are: rows are not written again for little.
+        """
         for date in partitions:
-            small = [f for f in self.files() if f.date == date and f.bytes < bytes_target]
+            small = [f for f in self.files() if f.date == date and f.bytes < bytes_target // 2]
             for files in _bins(small, bytes_target):
                 with storage(f"compacting table `{self.layout.name}`"):
                     merged = merge_files(
