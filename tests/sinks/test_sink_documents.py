@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from sink_rows import FRAUD_PATH, WINDOW_PATH, captured, decisions, opened, settings, window_rows
 
 from tidegate.errors import DamageError
+from tidegate.sinks import documents as documents_module
 from tidegate.sinks.contract import Delivery
 from tidegate.sinks.decided import DecidedFeed
 from tidegate.testing.sinks import RowsFeed
@@ -63,6 +65,26 @@ def test_window_rows_that_each_get_a_file_are_numbered(tmp_path: Path) -> None:
         "all/1686132600000000_0000000000000000007-1.json",
         "all/1686132600000000_0000000000000000007.json",
     ]
+
+
+def test_wide_rows_become_objects_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.concat_tables([window_rows(1)] * 100)
+    ids = [[f"{place:07}-{number:032}" for number in range(500)] for place in range(200)]
+    rows = rows.set_column(1, "ids", pa.array(ids))
+    encoder, blocks = documents_module._ENCODER, list[int]()
+
+    class Watching:
+        def encode(self, row: dict[str, Any]) -> bytes:
+            blocks.append(sys.getallocatedblocks())
+            return encoder.encode(row)
+
+    monkeypatch.setattr(documents_module, "_ENCODER", Watching())
+    before = sys.getallocatedblocks()
+    assert [row["ids"] for row in documents(rows, tmp_path)] == ids
+    # All together they are a hundred thousand and more.
+    assert max(blocks) - before < 20_000
 
 
 # Decided events

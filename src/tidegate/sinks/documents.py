@@ -17,8 +17,9 @@ from tidegate.sinks.store import File
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _WINDOW_NAMES = [field.name for field in WINDOW_COLUMNS]
+# As Python's objects rows take many times the memory: so few are made at a time.
+_SPELLED_ROWS, _SPELLED_BYTES = 512, 256 << 10
 # The time that fills the holes of a path: the first of these that the rows have.
-_SPELLED_ROWS = 512
 _TIMES = ("tidegate_decided_at", "decided_at", "ingest_time", "event_time")
 
 
@@ -84,9 +85,10 @@ class DocumentLayout:
         spelled = pa.Table.from_arrays(
             [_spelled(c.combine_chunks()) for c in rows.columns], names=rows.column_names
         )
-        # As Python's objects the rows take many times the memory: few at a time.
-        for first in range(0, spelled.num_rows, _SPELLED_ROWS):
-            yield from map(_ENCODER.encode, spelled.slice(first, _SPELLED_ROWS).to_pylist())
+        row_bytes = 1 + spelled.nbytes // max(1, spelled.num_rows)
+        step = max(1, min(_SPELLED_ROWS, _SPELLED_BYTES // row_bytes))
+        for first in range(0, spelled.num_rows, step):
+            yield from map(_ENCODER.encode, spelled.slice(first, step).to_pylist())
 
     def _content(self, documents: Sequence[bytes]) -> bytes:
         if self._form == "json":
