@@ -53,6 +53,11 @@ def offsets(snapshots: Snapshots, *, offset_max: int = EVERYTHING) -> list[int]:
     return [s.state.offset for s in snapshots.load(offset_max=offset_max) if s.is_whole()]
 
 
+def pruned(snapshots: Snapshots, *, keep: int, offset_max: int = EVERYTHING) -> list[int]:
+    """The offsets of what pruning keeps."""
+    return snapshots.prune(keep=keep, offset_max=offset_max, note=lambda state: state.offset)
+
+
 def file(folder: Path, offset: int) -> Path:
     return folder / f"{offset:020d}.snapshot"
 
@@ -81,7 +86,7 @@ def test_a_snapshot_of_the_first_format_is_read(tmp_path: Path) -> None:
 
 def test_a_draft_does_not_count_until_it_is_published(snapshots: Snapshots, tmp_path: Path) -> None:
     snapshots.draft(state(200), SECTIONS)
-    assert [s.offset for s in snapshots.prune(keep=1, offset_max=EVERYTHING)] == [100]
+    assert pruned(snapshots, keep=1) == [100]
     snapshots.publish(200)
     assert offsets(snapshots) == [200, 100]
 
@@ -179,7 +184,7 @@ def test_foreign_files_are_let_alone(snapshots: Snapshots, tmp_path: Path) -> No
     for path in foreign:
         path.write_bytes(b"mine")
     assert offsets(snapshots) == [100, 20, 3]
-    snapshots.prune(keep=1, offset_max=EVERYTHING)
+    pruned(snapshots, keep=1)
     assert all(path.exists() for path in foreign)
 
 
@@ -197,8 +202,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(snapshots: Snapshots, tmp_pat
 
 
 def test_pruning_keeps_the_newest_of_those_that_may_be_used(snapshots: Snapshots) -> None:
-    kept = snapshots.prune(keep=1, offset_max=20)
-    assert [s.offset for s in kept] == [20]
+    assert pruned(snapshots, keep=1, offset_max=20) == [20]
     assert snapshots.offsets() == [20, 100]
 
 
@@ -206,14 +210,14 @@ def test_a_damaged_snapshot_does_not_count_among_those_that_are_kept(
     snapshots: Snapshots, tmp_path: Path
 ) -> None:
     file(tmp_path, 20).write_bytes(b"torn")
-    assert [s.offset for s in snapshots.prune(keep=2, offset_max=EVERYTHING)] == [100, 3]
+    assert pruned(snapshots, keep=2) == [100, 3]
     snapshots.save(state(200))
-    snapshots.prune(keep=2, offset_max=EVERYTHING)
+    pruned(snapshots, keep=2)
     assert snapshots.offsets() == [100, 200]
 
 
 def test_pruning_with_less_than_is_to_be_kept_removes_nothing(snapshots: Snapshots) -> None:
-    snapshots.prune(keep=5, offset_max=EVERYTHING)
+    pruned(snapshots, keep=5)
     assert snapshots.offsets() == [3, 20, 100]
 
 
@@ -221,7 +225,7 @@ def test_drafts_of_a_crash_are_removed(snapshots: Snapshots, tmp_path: Path) -> 
     draft = tmp_path / "00000000000000000007.draft"
     draft.write_bytes(b"half")
     assert offsets(snapshots) == [100, 20, 3]
-    snapshots.prune(keep=3, offset_max=EVERYTHING)
+    pruned(snapshots, keep=3)
     assert not draft.exists()
 
 
@@ -244,7 +248,7 @@ for offset in range(1_000_000):
         offset=offset, newest_event_time=0, newest_ingest_time=0, version="v", files={},
         dedupe=bytes(300_000), windows={},
     ), [bytes(100_000)] * 3)
-    snapshots.prune(keep=2, offset_max=offset)
+    snapshots.prune(keep=2, offset_max=offset, note=lambda state: state.offset)
 """
 
 

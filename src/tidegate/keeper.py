@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -17,6 +18,7 @@ from tidegate.engine import Engine, EngineState
 from tidegate.errors import TransientError
 from tidegate.evaluator import Buffer
 from tidegate.eventlog.contract import EntryKind, EventLog
+from tidegate.events.dedupe import run_names
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
 from tidegate.warehouse.warehouse import Warehouse
@@ -47,6 +49,19 @@ class _Taken:
     has_draft: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is to be known of a snapshot on disk, whose state is too large to be held for that."""
+
+    offset: int
+    newest_ingest_time: int
+    runs: frozenset[str]  # files of the index of ids that it refers to
+
+    @classmethod
+    def of(cls, state: EngineState) -> _Kept:
+        return cls(state.offset, state.newest_ingest_time, run_names(state.dedupe))
+
+
 class Keeper:
     """A thread that looks after a running project; no decision waits for it."""
 
@@ -68,8 +83,8 @@ class Keeper:
         self._clock = clock
         self._every_seconds = project.warehouse.snapshot_every_us / 1e6
         self._states: list[_Taken] = []  # taken, and not yet passed by the tables
-        self._kept: list[bytes] | None = None  # index states on disk since the last pruning
-        self._oldest: EngineState | None = None  # of the snapshots that a start may begin from
+        self._kept: list[_Kept] | None = None  # on disk since the last pruning
+        self._oldest: _Kept | None = None  # of the snapshots that a start may begin from
         self._taken_offset = -1
         self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
@@ -103,9 +118,10 @@ class Keeper:
         with self._lock:
             self._states[_WAITING_MAX - 1 :] = [taken]
             kept, self._kept = self._kept, None
-            waiting = [t.state.dedupe for t in self._states]
+            waiting = [t.state for t in self._states]
         if kept is not None:
-            self._engine.dedupe.prune([*kept, *waiting])
+            needed = [*kept, *map(_Kept.of, waiting)]
+            self._engine.dedupe.prune(chain.from_iterable(k.runs for k in needed))
 
     def _copies(self) -> list[_Taken]:
         """What was taken with the features' state, and has not become a snapshot."""
@@ -197,10 +213,10 @@ class Keeper:
             self._snapshots.publish(newest.state.offset)
         else:
             self._snapshots.save(newest.state)
-        kept = self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable)
+        kept = self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable, note=_Kept.of)
         with self._lock:
             self._states = [t for t in self._states if t.state.offset > newest.state.offset]
-            self._kept = [s.dedupe for s in kept]
+            self._kept = kept
         self._oldest = kept[-1]
         self._log.set_position("engine", self._oldest.offset)
 

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,15 +137,18 @@ class Snapshots:
             except DamageError as error:
                 _report(path, error)
 
-    def prune(self, *, keep: int, offset_max: int) -> list[EngineState]:
-        """Keep the newest `keep` good snapshots at or before `offset_max`, and return their states.
+    def prune(
+        self, *, keep: int, offset_max: int, note: Callable[[EngineState], _Given]
+    ) -> list[_Given]:
+        """Keep the newest `keep` good snapshots at or before `offset_max`; gives a note on each.
 
+        States may be large, so one is held at a time, and only what `note` gives of it stays.
         Those older than them go, and so do drafts of an earlier process. Damaged ones do not count.
         Raises: StorageFullError if files cannot be removed.
         """
-        good = (s.state for s in self.load(offset_max=offset_max) if self._is_whole(s))
-        kept = list(islice(good, keep))
-        oldest = kept[-1].offset if len(kept) == keep else 0
+        good = filter(self._is_whole, self.load(offset_max=offset_max))
+        kept = [(s.state.offset, note(s.state)) for s in islice(good, keep)]
+        oldest = kept[-1][0] if len(kept) == keep else 0
         try:
             for path in self._files():
                 if int(path.stem) < oldest:
@@ -156,7 +159,7 @@ class Snapshots:
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageFullError(f"old snapshots cannot be removed: {error}") from error
-        return kept
+        return [noted for _, noted in kept]
 
     def offsets(self) -> list[int]:
         """The offsets of the snapshots on disk, ascending."""

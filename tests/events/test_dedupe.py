@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import DamageError, StorageFullError
-from tidegate.events.dedupe import Dedupe, warm_up
+from tidegate.events.dedupe import Dedupe, run_names, warm_up
 from tidegate.events.runs import write_run
 
 KEY = bytes(range(16))
@@ -153,7 +154,7 @@ def test_a_restart_at_any_cut_changes_nothing(
             found.close()
             found = stream.restore(kept)
             assert found.snapshot() == kept
-            found.prune([kept])
+            found.prune(run_names(kept))
         found.close()
     assert got == twin(records, horizon=horizon)
 
@@ -276,9 +277,24 @@ def test_runs_beyond_the_horizon_are_let_go_and_pruned(tmp_path: Path) -> None:
     found = stream.open(table_ids=20)
     stream.feed(found, 0, 1000)
     assert len(list(tmp_path.iterdir())) > 40
-    found.prune([found.snapshot()])
+    found.prune(run_names(found.snapshot()))
     assert len(list(tmp_path.iterdir())) in (5, 6)
     assert found.ids_held <= 140
+
+
+def test_a_snapshot_takes_no_more_than_a_few_copies_of_the_ids(tmp_path: Path) -> None:
+    records = plain([f"{i:040}" for i in range(20_000)])
+    stream = Stream(records, tmp_path, horizon=10**9)
+    found = stream.open(table_ids=30_000)
+    stream.feed(found, 0, 20_000)
+    found.snapshot()
+    tracemalloc.start()
+    try:
+        found.snapshot()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 5 * 8 * 20_000
 
 
 def test_prune_keeps_what_an_older_snapshot_refers_to(tmp_path: Path) -> None:
@@ -289,7 +305,7 @@ def test_prune_keeps_what_an_older_snapshot_refers_to(tmp_path: Path) -> None:
     older = found.snapshot()
     stream.feed(found, 100, 200)
     (tmp_path / "torn.tmp").write_bytes(b"half")
-    found.prune([older])
+    found.prune(run_names(older))
     again = stream.restore(older)
     assert stream.feed(again, 100, 200) == [-1] * 100
     assert not (tmp_path / "torn.tmp").exists()

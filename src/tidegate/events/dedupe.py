@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -107,7 +107,9 @@ class _Batch:
         return pa.concat_arrays([logged, own]).take(inverse)
 
 
-class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What comes first in a snapshot, so that it can be read without the ids."""
+
     version: int
     key_check: int
     horizon: int
@@ -117,12 +119,18 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     last: int
     accepted: int
     runs: list[RunName]
+
+
+class _Snapshot(_Head, frozen=True, array_like=True):
     ids: int
     fingerprints: bytes
     offsets: bytes
     changes: int
     change_offsets: bytes
     change_times: bytes
+
+
+_Held = TypeVar("_Held", bound=_Head)
 
 
 class Dedupe:
@@ -329,8 +337,7 @@ class Dedupe:
         if self._unfinished is not None:
             raise ValueError("the last update failed: repeat it before taking a snapshot")
         self._sync()
-        live = self._table.live(self._floor)
-        live = live[np.argsort(live[:, 1])]
+        ids, offsets, fingerprints = self._live()
         changes = self._timeline.changes
         changes = changes[np.searchsorted(changes[:, 1], self._target) :]
         held = _Snapshot(
@@ -343,15 +350,22 @@ class Dedupe:
             last=self._last,
             accepted=self._table.accepted,
             runs=[run.name for run in self._runs],
-            ids=len(live),
-            fingerprints=live[:, 0].astype("<u8").tobytes(),
-            offsets=_pack(live[:, 1].astype(np.int64)),
+            ids=ids,
+            fingerprints=fingerprints,
+            offsets=offsets,
             changes=len(changes),
             change_offsets=_pack(changes[:, 0]),
             change_times=_pack(changes[:, 1]),
         )
         body = msgspec.msgpack.encode(held)
         return zlib.crc32(body).to_bytes(4, "little") + body
+
+    def _live(self) -> tuple[int, bytes, bytes]:
+        """How many ids of the table are live; their offsets, ascending, and fingerprints."""
+        live = self._table.live(self._floor)
+        order = np.argsort(live[:, 1])
+        offsets = _pack(live[order, 1].view(np.int64))
+        return len(live), offsets, live[order, 0].astype("<u8", copy=False).tobytes()
 
     def _sync(self) -> None:
         if self._unsynced:
@@ -369,7 +383,7 @@ class Dedupe:
         one, or read the log again from further back.
         """
         warm_up()
-        held = _read(data)
+        held = _read(data, _Snapshot)
         self = cls(folder, horizon=horizon, key=key, lookup=lookup)
         if (held.horizon, held.key_check) != (horizon, _key_check(self._key)):
             raise DamageError("the dedupe snapshot was made with another horizon or key")
@@ -396,23 +410,28 @@ class Dedupe:
         self._target = self._now - self._horizon
         self._floor = int(self._timeline.floors(np.array([self._target]))[0])
 
-    def prune(self, keep: Iterable[bytes]) -> None:
-        """Delete the run files that neither a kept snapshot nor this object refers to.
+    def prune(self, keep: Iterable[str]) -> None:
+        """Delete the run files that this object does not refer to, but for those named in `keep`.
 
-        Raises: DamageError if a kept snapshot cannot be read; then nothing is deleted.
+        What kept snapshots refer to is to be kept; see `run_names`.
         """
-        wanted = {run.name.name for run in self._runs}
-        wanted.update(name.name for data in keep for name in _read(data).runs)
+        wanted = {run.name.name for run in self._runs} | set(keep)
         for path in (*self._folder.glob("*.run"), *self._folder.glob("*.tmp")):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
 
 
-def _read(data: bytes) -> _Snapshot:
-    if zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
+def run_names(snapshot: bytes) -> frozenset[str]:
+    """The names of the run files that a snapshot refers to. Raises: DamageError."""
+    return frozenset(run.name for run in _read(snapshot, _Head).runs)
+
+
+def _read(data: bytes, kind: type[_Held]) -> _Held:
+    body = memoryview(data)[4:]
+    if zlib.crc32(body).to_bytes(4, "little") != data[:4]:
         raise DamageError("the dedupe snapshot is damaged: its checksum does not match")
     try:
-        held = msgspec.msgpack.decode(data[4:], type=_Snapshot)
+        held = msgspec.msgpack.decode(body, type=kind)
     except msgspec.MsgspecError as error:
         raise DamageError(f"the dedupe snapshot cannot be read: {error}") from error
     if held.version != _VERSION:
@@ -421,8 +440,10 @@ def _read(data: bytes) -> _Snapshot:
 
 
 def _pack(ascending: Integers) -> bytes:
-    steps = np.diff(ascending, prepend=0).astype("<i8").tobytes()
-    packed: bytes = pa.compress(steps, codec="zstd", asbytes=True)
+    steps = np.empty(len(ascending), dtype="<i8")
+    steps[:1] = ascending[:1]
+    np.subtract(ascending[1:], ascending[:-1], out=steps[1:])
+    packed: bytes = pa.compress(pa.py_buffer(steps.data), codec="zstd", asbytes=True)
     return packed
 
 
