@@ -146,7 +146,8 @@ class Pipeline:
         undo.callback(self.writer.stop)
         self.sinks = make_runners(
             open_sinks(self.program, folder=self.folder.root, environment=self._environment),
-            tables=self.warehouse.feed,
+            # A sink is to take as much of the processors as it thinks it does, so its own thread's.
+            tables=partial(self.warehouse.feed, threads=False),
             log=self.log,
             ledger=self.ledger,
             clock=self.clock,

@@ -14,6 +14,7 @@ import pytest
 from sink_rows import FRAUD_PATH, WINDOW_PATH, captured, decisions, opened, settings, window_rows
 
 from tidegate.errors import DamageError
+from tidegate.sinks import decided
 from tidegate.sinks import documents as documents_module
 from tidegate.sinks.contract import Delivery
 from tidegate.sinks.decided import DecidedFeed
@@ -179,6 +180,25 @@ def test_a_stretch_without_wanted_decisions_is_empty_but_typed() -> None:
     delivery = decided_feed(9, "escalate").read(2, until=9, rows_max=3)
     assert (delivery.first_offset, delivery.next_offset, delivery.rows.num_rows) == (2, 9, 0)
     assert "decision" in delivery.rows.column_names
+
+
+@pytest.mark.parametrize("rows_max", [1, 2, 5, 100])
+def test_decided_events_come_in_any_number_at_a_time(
+    rows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decided, "_LOOKED_AT", 4)
+    feed = decided_feed(90, "review", "block")
+    offset, found = 0, []
+    while offset < 90:
+        delivery = feed.read(offset, until=90, rows_max=rows_max)
+        assert delivery.rows.num_rows <= rows_max
+        # A reading ends although few were found, so that a sink can rest.
+        assert delivery.next_offset <= offset + rows_max + 4
+        found.append(delivery.rows)
+        offset = delivery.next_offset
+    whole = decided_feed(90, "review", "block").read(0, until=90, rows_max=1 << 62).rows
+    assert pa.concat_tables(found).to_pylist() == whole.to_pylist()
+    assert whole.num_rows > 20
 
 
 def test_a_decision_without_its_event_is_damage() -> None:

@@ -107,7 +107,7 @@ def test_a_large_file_is_read_by_its_row_groups(
 
 
 def test_only_the_columns_asked_for_are_given_as_far_as_there_are_any(filled: Warehouse) -> None:
-    feed = filled.feed("events", columns=["store", "none_such"])
+    feed = filled.feed("events", columns=["store", "none_such"], threads=False)
     rows = plain(feed.read(0, until=60, rows_max=1_000).rows)
     wanted = [{k: r[k] for k in ("store", "log_offset")} for r in expected(0, 60)["events"]]
     assert rows == wanted

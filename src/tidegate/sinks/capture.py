@@ -65,7 +65,7 @@ class CaptureFeed:
         """Events at `offset <= log_offset < until`; see `Feed`. Raises: DamageError."""
         events = self._events.read(offset, until=until, rows_max=rows_max)
         offsets = events.rows.column("log_offset").to_numpy()
-        record = pa.array(_bodies(self._log, offsets), pa.binary())
+        record = pa.chunked_array(_bodies(self._log, offsets), pa.binary())
         rows = events.rows.append_column("record", record)
         return Delivery(events.first_offset, events.next_offset, rows)
 
@@ -77,16 +77,17 @@ def _each(ids: pa.ChunkedArray[Any]) -> Iterator[bytes]:
         yield from (i.encode() for i in few)
 
 
-def _bodies(log: EventLog, offsets: npt.NDArray[np.int64]) -> list[bytes]:
-    """The records at these ascending offsets."""
-    found: list[bytes] = []
-    while len(found) < len(offsets):
-        entries = log.read(int(offsets[len(found)]), bytes_max=_READ_BYTES)
+def _bodies(log: EventLog, offsets: npt.NDArray[np.int64]) -> Iterator[pa.BinaryArray]:
+    """The records at these ascending offsets, those of an entry as Python's objects at a time."""
+    found = 0
+    while found < len(offsets):
+        entries = log.read(int(offsets[found]), bytes_max=_READ_BYTES)
         if not entries:
-            raise DamageError("the log ends before the events do", offset=int(offsets[len(found)]))
+            raise DamageError("the log ends before the events do", offset=int(offsets[found]))
         for each in entries:
-            found += _within(each, offsets[len(found) :])
-    return found
+            part = pa.array(_within(each, offsets[found:]), pa.binary())
+            found += len(part)
+            yield part
 
 
 def _within(entry: Entry, offsets: npt.NDArray[np.int64]) -> Iterator[bytes]:

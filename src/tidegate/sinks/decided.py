@@ -13,6 +13,7 @@ from tidegate.errors import DamageError
 from tidegate.sinks.contract import Delivery, Feed
 
 _ALL_ROWS = 1 << 62
+_LOOKED_AT = 8_192  # decisions at a time; each has an offset of its own
 _PARTS = ("action", "rules", "score", "version")
 
 
@@ -35,26 +36,31 @@ class DecidedFeed:
     def read(self, offset: int, *, until: int, rows_max: int) -> Delivery:
         """Rows at `offset <= log_offset < until`; see `Feed`. Raises: DamageError.
 
-        Few events may be of interest, so decisions are read on until enough are.
+        Few events may be of interest. Still no more than `rows_max` decisions are looked at, or a
+        few thousand, so that a sink that holds back can rest in between.
         """
         found: list[pa.Table] = []
-        reached = offset
-        while reached < until or not found:
-            decisions = self._decisions.read(reached, until=until, rows_max=rows_max)
-            found.append(self._with_events(decisions))
-            reached = decisions.next_offset
-            if sum(t.num_rows for t in found) >= rows_max:
-                break
+        reached, looked_at, room = offset, 0, rows_max
+        while not found or (reached < until and room > 0 and looked_at < rows_max):
+            decisions = self._decisions.read(reached, until=until, rows_max=_LOOKED_AT)
+            wanted, reached = self._wanted(decisions, room)
+            found.append(self._with_events(wanted, decisions.first_offset))
+            looked_at, room = looked_at + _LOOKED_AT, room - wanted.num_rows
         return Delivery(offset, reached, pa.concat_tables(found))
 
-    def _with_events(self, decisions: Delivery) -> pa.Table:
-        wanted = decisions.rows.filter(
+    def _wanted(self, decisions: Delivery, room: int) -> tuple[pa.Table, int]:
+        """At most so many of the decisions that are of interest, and the offset they go up to."""
+        rows = decisions.rows.filter(
             pc.is_in(decisions.rows.column("action"), value_set=self._actions)
         )
-        first, until = decisions.first_offset, decisions.next_offset
-        if not wanted.num_rows:
-            until = first
-        events = self._events.read(first, until=until, rows_max=_ALL_ROWS).rows
+        if rows.num_rows <= room:
+            return rows, decisions.next_offset
+        return rows.slice(0, room), rows.column("log_offset")[room].as_py()
+
+    def _with_events(self, wanted: pa.Table, first: int) -> pa.Table:
+        offsets = wanted.column("log_offset").to_numpy()
+        first, until = (offsets[0], offsets[-1] + 1) if len(offsets) else (first, first)
+        events = self._events.read(int(first), until=int(until), rows_max=_ALL_ROWS).rows
         return _joined(events, wanted)
 
 

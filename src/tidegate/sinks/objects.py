@@ -17,7 +17,7 @@ from tidegate.sinks.courier import Pace
 from tidegate.sinks.documents import DocumentLayout
 from tidegate.sinks.store import File, Store, open_store
 
-_FILES_MAX = 8_192  # of one delivery
+_FILES_MAX = 1_024  # of one delivery, which is held until all of them are safe
 
 # What the store's producer sent along with each event.
 PROPERTIES = ("event_type", "priority_shipping", "is_return")

@@ -92,13 +92,20 @@ class TableFeed:
 
     Rows have the table's columns except the date of the partition, or only the `columns` that are
     asked for, as far as the table has them, and `log_offset`; times are UTC microseconds without a
-    zone, as between stages.
+    zone, as between stages. With `threads` files are decoded on all processors, else by whoever
+    reads alone.
     """
 
     def __init__(
-        self, table: Stored, end: Callable[[], int], *, columns: Collection[str] | None = None
+        self,
+        table: Stored,
+        end: Callable[[], int],
+        *,
+        columns: Collection[str] | None = None,
+        threads: bool = True,
     ) -> None:
         self._table = table
+        self._threads = threads
         self._end = end
         self._columns = None if columns is None else {*columns, "log_offset"}
 
@@ -135,7 +142,8 @@ class TableFeed:
             groups, bound = _enough(
                 _groups(self._table.files(), start, until), start, until, rows_max
             )
-            rows = _ordered(_tables(groups, schema, start, bound), schema)
+            tables = _tables(groups, schema, start, bound, threads=self._threads)
+            rows = _ordered(tables, schema)
             if rows.num_rows or bound == until:
                 return _cut(rows, offset, bound, rows_max)
             start = bound
@@ -205,16 +213,16 @@ def _enough(
 
 
 def _tables(
-    groups: Sequence[_Group], schema: pa.Schema, offset: int, bound: int
+    groups: Sequence[_Group], schema: pa.Schema, offset: int, bound: int, *, threads: bool
 ) -> Iterator[pa.Table]:
     for group in groups:
         with pq.ParquetFile(group.path) as file:
             # Columns that came to the table later are in none of the older files.
             have = [name for name in schema.names if name in file.schema_arrow.names]
             rows = (
-                file.read(columns=have)
+                file.read(columns=have, use_threads=threads)
                 if group.index is None
-                else file.read_row_group(group.index, columns=have)
+                else file.read_row_group(group.index, columns=have, use_threads=threads)
             )
         # Before they are chosen, since another writer of Delta may have kept text as views.
         rows = fitted(rows, schema)

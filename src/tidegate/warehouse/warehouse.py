@@ -277,12 +277,16 @@ class Warehouse:
             self.sync()
             self._upkeep.sweep(tables)
 
-    def feed(self, table: str, *, columns: Collection[str] | None = None) -> TableFeed:
+    def feed(
+        self, table: str, *, columns: Collection[str] | None = None, threads: bool = True
+    ) -> TableFeed:
         """The table's rows by log offset, all columns or those given and the offset.
 
-        KeyError for a table that there is not.
+        See `TableFeed`. KeyError for a table that there is not.
         """
-        return TableFeed(self._tables[table], lambda: self._position, columns=columns)
+        return TableFeed(
+            self._tables[table], lambda: self._position, columns=columns, threads=threads
+        )
 
     def close(self) -> None:
         """Make everything durable and release what is held; closing twice is fine."""
