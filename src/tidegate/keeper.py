@@ -29,7 +29,8 @@ _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
 _GIVE_BACK_EVERY_SECONDS = 5.0
-_BULK_RECORDS = 100_000  # in that time: more than come in requests of a few each
+_GIVE_BACK_MERGING_SECONDS = 2.0
+_BULK_RATE = 20_000.0  # records a second: more than come in requests of a few each
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
@@ -150,11 +151,11 @@ class Keeper:
     def _jobs(self) -> tuple[Callable[[], None], ...]:
         return (
             self._draft,
+            self._give_back,  # before what needs memory, and may take long
             self._maintain,
             self._save,
             self._trim,
             self._pass_time,
-            self._give_back,
         )
 
     def _try(self, job: Callable[[], None]) -> None:
@@ -176,7 +177,7 @@ class Keeper:
     def _maintain(self) -> None:
         pause = min(_MAINTAIN_EVERY_SECONDS, self._every_seconds)
         if time.monotonic() - self._maintained_at >= pause:
-            self._warehouse.maintain()
+            self._warehouse.maintain(merged=self._give_back_merging)
             self._maintained_at = time.monotonic()
 
     def _draft(self) -> None:
@@ -248,14 +249,25 @@ class Keeper:
         self._log.append(passed, source="idle", ingest_time=now, kind=EntryKind.CONTROL)
 
     def _give_back(self) -> None:
-        """Hand on what many records have left on the heap; the less often, the less others wait.
+        """Hand on what many records have left on the heap; the less often, the less others wait."""
+        if self._records_since(_GIVE_BACK_EVERY_SECONDS, none=0.0) >= _BULK_RATE:
+            memory.give_back()
 
-        Not where records come in requests of a few: code that was given up comes back page by
-        page, and each decision that is made meanwhile takes a hundred milliseconds.
+    def _give_back_merging(self) -> None:
+        """The same, more often: what merging took and let go lies scattered between the rest."""
+        if self._records_since(_GIVE_BACK_MERGING_SECONDS, none=_BULK_RATE) >= _BULK_RATE:
+            memory.give_back()
+
+    def _records_since(self, seconds: float, *, none: float) -> float:
+        """The records a second since this was last asked, 0 until so many seconds have passed.
+
+        `none` where there was none at all. Where they come in requests of a few, nothing is to be
+        given back: code that was given up comes back page by page, and each decision that is made
+        meanwhile takes a hundred milliseconds.
         """
-        if time.monotonic() - self._looked_at < _GIVE_BACK_EVERY_SECONDS:
-            return
+        elapsed = time.monotonic() - self._looked_at
+        if elapsed < seconds:
+            return 0.0
         passed = self._engine.offset - self._looked_offset
         self._looked_at, self._looked_offset = time.monotonic(), self._engine.offset
-        if passed >= _BULK_RECORDS:
-            memory.give_back()
+        return passed / elapsed if passed else none

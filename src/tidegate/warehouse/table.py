@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -222,19 +222,27 @@ class Table:
         for folder in {self.path, log, *(file.parent for file in files)}:
             sync_folder(folder)
 
-    def compact(self, *, partitions: Sequence[str], bytes_target: int) -> None:
+    def compact(
+        self,
+        *,
+        partitions: Sequence[str],
+        bytes_target: int,
+        merged: Callable[[], None] = lambda: None,
+    ) -> None:
         """Merge files of the partitions up to about `bytes_target`; appends may go on.
 
+        `merged` is called after each merge.
         Those of half of it and more stay as they are: rows are not written again for little.
         """
         for date in partitions:
             small = [f for f in self.files() if f.date == date and f.bytes < bytes_target // 2]
             for files in _bins(small, bytes_target):
                 with storage(f"compacting table `{self.layout.name}`"):
-                    merged = merge_files(
+                    one = merge_files(
                         self.path, self.layout, self.stored, files, version=self._version
                     )
-                    self._swap(files, merged)
+                    self._swap(files, one)
+                merged()
 
     def _swap(self, files: Sequence[DataFile], merged: AddAction) -> None:
         """Commit the merged file in the place of the files, if nobody else replaced them."""

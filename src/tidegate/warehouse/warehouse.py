@@ -29,7 +29,7 @@ so whatever it allows to be trimmed from the log is never asked for again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -262,17 +262,18 @@ class Warehouse:
                 table.stamp(self._position)
             return self.sync()
 
-    def maintain(self) -> None:
+    def maintain(self, *, merged: Callable[[], None] = lambda: None) -> None:
         """Keep files few and folders small; safe beside `write`, meant to be called every second.
 
         Makes what was written durable; every ten seconds stamps the tables that fell behind;
         compacts tables with more than `compact_after` small files; deletes files unused for
-        `vacuum_after` and old entries of the Delta log. Raises: StorageFullError.
+        `vacuum_after` and old entries of the Delta log. After a bulk load that may take seconds:
+        `merged` is called each time files were merged. Raises: StorageFullError.
         """
         with self._maintaining:
             tables = self._tables.values()
             self._upkeep.stamp(tables, self._position)
-            self._upkeep.compact(tables)
+            self._upkeep.compact(tables, merged)
             # Only what is durable may take the place of older files.
             self.sync()
             self._upkeep.sweep(tables)
