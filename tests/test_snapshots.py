@@ -216,6 +216,31 @@ def test_a_damaged_snapshot_does_not_count_among_those_that_are_kept(
     assert snapshots.offsets() == [100, 200]
 
 
+def test_what_is_known_and_unchanged_is_not_read_again(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    known = {offset: f"known {offset}" for offset in (3, 20, 100)}
+    read: list[int] = []
+
+    def note(found: EngineState) -> str:
+        read.append(found.offset)
+        return f"read {found.offset}"
+
+    def kept() -> list[str]:
+        return snapshots.prune(keep=3, offset_max=EVERYTHING, note=note, known=known)
+
+    assert kept() == ["known 100", "known 20", "known 3"]
+    assert read == []
+    file(tmp_path, 100).write_bytes(b"torn")
+    os.utime(file(tmp_path, 20), ns=(0, 0))
+    assert kept() == ["read 20", "known 3"]
+    again = Snapshots(tmp_path)
+    assert again.prune(keep=3, offset_max=EVERYTHING, note=note, known=known) == [
+        "read 20",
+        "read 3",
+    ]
+
+
 def test_pruning_with_less_than_is_to_be_kept_removes_nothing(snapshots: Snapshots) -> None:
     pruned(snapshots, keep=5)
     assert snapshots.offsets() == [3, 20, 100]

@@ -85,6 +85,7 @@ class Keeper:
         self._every_seconds = project.warehouse.snapshot_every_us / 1e6
         self._states: list[_Taken] = []  # taken, and not yet passed by the tables
         self._kept: list[_Kept] | None = None  # on disk since the last pruning
+        self._known: dict[int, _Kept] = {}  # on disk, by offset
         self._oldest: _Kept | None = None  # of the snapshots that a start may begin from
         self._taken_offset = -1
         self._begun_at = clock.now()
@@ -214,7 +215,11 @@ class Keeper:
             self._snapshots.publish(newest.state.offset)
         else:
             self._snapshots.save(newest.state)
-        kept = self._snapshots.prune(keep=_SNAPSHOTS_KEPT, offset_max=durable, note=_Kept.of)
+        self._known[newest.state.offset] = _Kept.of(newest.state)
+        kept = self._snapshots.prune(
+            keep=_SNAPSHOTS_KEPT, offset_max=durable, note=_Kept.of, known=self._known
+        )
+        self._known = {k.offset: k for k in kept}
         with self._lock:
             self._states = [t for t in self._states if t.state.offset > newest.state.offset]
             self._kept = kept

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,25 +129,31 @@ class Snapshots:
 
         Damaged ones are reported and left out; see `Snapshot.sections` for the features' state.
         """
-        for path in reversed(self._files()):
-            if int(path.stem) > offset_max:
-                continue
-            try:
-                yield Snapshot(_state(path), path)
-            except DamageError as error:
-                _report(path, error)
+        for path in self._newest_first(offset_max):
+            snapshot = _loaded(path)
+            if snapshot is not None:
+                yield snapshot
+
+    def _newest_first(self, offset_max: int) -> list[Path]:
+        return [p for p in reversed(self._files()) if int(p.stem) <= offset_max]
 
     def prune(
-        self, *, keep: int, offset_max: int, note: Callable[[EngineState], _Given]
+        self,
+        *,
+        keep: int,
+        offset_max: int,
+        note: Callable[[EngineState], _Given],
+        known: Mapping[int, _Given] | None = None,
     ) -> list[_Given]:
         """Keep the newest `keep` good snapshots at or before `offset_max`; gives a note on each.
 
-        States may be large, so one is held at a time, and only what `note` gives of it stays.
+        States may be large, so one is held at a time, and only what `note` gives of it stays. What
+        this object has written or read whole, and is unchanged, is not read again where its note is
+        in `known`, by offset.
         Those older than them go, and so do drafts of an earlier process. Damaged ones do not count.
         Raises: StorageFullError if files cannot be removed.
         """
-        good = filter(self._is_whole, self.load(offset_max=offset_max))
-        kept = [(s.state.offset, note(s.state)) for s in islice(good, keep)]
+        kept = list(islice(self._noted(offset_max, note, known or {}), keep))
         oldest = kept[-1][0] if len(kept) == keep else 0
         try:
             for path in self._files():
@@ -160,6 +166,19 @@ class Snapshots:
         except OSError as error:
             raise StorageFullError(f"old snapshots cannot be removed: {error}") from error
         return [noted for _, noted in kept]
+
+    def _noted(
+        self, offset_max: int, note: Callable[[EngineState], _Given], known: Mapping[int, _Given]
+    ) -> Iterator[tuple[int, _Given]]:
+        """Offsets and notes of the good snapshots, newest first."""
+        for path in self._newest_first(offset_max):
+            offset = int(path.stem)
+            if offset in known and self._whole.get(path) == _mark(path):
+                yield offset, known[offset]
+                continue
+            snapshot = _loaded(path)
+            if snapshot is not None and self._is_whole(snapshot):
+                yield offset, note(snapshot.state)
 
     def offsets(self) -> list[int]:
         """The offsets of the snapshots on disk, ascending."""
@@ -280,6 +299,15 @@ def _content(file: IO[bytes], name: str, length: int, size: int) -> bytearray:
     if read != length:
         raise DamageError(f"{name} is torn")
     return content
+
+
+def _loaded(path: Path) -> Snapshot | None:
+    """The snapshot, or None where its state is damaged, which is reported."""
+    try:
+        return Snapshot(_state(path), path)
+    except DamageError as error:
+        _report(path, error)
+        return None
 
 
 def _state(path: Path) -> EngineState:
