@@ -16,7 +16,7 @@ from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, Layout
 from tidegate.features.memory import Words
 from tidegate.schema import Kind
-from tidegate.sql.columns import Column, Columns, Piece, Shape, Slab
+from tidegate.sql.columns import Column, Columns, Piece, Shape, Slab, block
 
 SHARDS = 32
 ALONE = 2048  # rows that are not worth waking other threads for
@@ -50,10 +50,10 @@ class Scratch:
         return self._last
 
     def _cut(self, n: int) -> Batch:
-        sizes = (n, n, n * self._width, 3 * n, n + 1, 7 * n, 3 * n, n * self._calls)
+        sizes = (n, n, n * self._width, 3 * n, n + 1, 7 * n, n * self._calls)
         size = sum(sizes) + (n * self._calls + 7) // 8
         if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
-            self._held = np.empty(size, dtype=np.int64)
+            self._held = block(8 * size)[1].view(np.int64)
         arrays, top = list[Words](), 0
         for words in sizes:
             arrays.append(self._held[top : top + words])
@@ -88,7 +88,8 @@ class Batch:
         self.n = n
         self.bounds: Words = np.empty(SHARDS + 2, dtype=np.int64)
         self.order, self.ranks, self.rows, self.ids = arrays[:4]
-        self.horizons, self.work, self.named, self.out = arrays[4:]
+        self.horizons, self.work, self.out = arrays[4:]
+        self.named = self.work[: 3 * n]  # which is not needed any more when the work begins
         self.status = status
         self.texts = self.described = self.times = self.newest = _NOTHING
         self.held: Columns | None = None

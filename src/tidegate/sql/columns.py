@@ -17,8 +17,11 @@ from tidegate.schema import ColumnType, Kind
 # rows begin.
 Place: TypeAlias = tuple[int, int, int, int]
 
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
+
 _PADDED = 64  # bytes: Arrow asks for columns that begin where a line of memory does
 _BYTES_EACH = {Kind.DECIMAL: 16}
+_USUAL_PAGES = pa.system_memory_pool()  # Arrow's own asks for large ones
 
 
 def place_of(array: pa.Array[Any]) -> Place:
@@ -71,6 +74,17 @@ def _padded(size: int) -> int:
     return (size + _PADDED - 1) // _PADDED * _PADDED
 
 
+def block(size: int) -> tuple[pa.Buffer, Bytes]:
+    """So many bytes of any content, as Arrow has them and as an array; they begin at a line.
+
+    The system gives them in pages of its usual size. NumPy asks for large ones, each of which is
+    cleared as a whole when its first byte is written; what is written once and read in order gains
+    nothing by that.
+    """
+    buffer = pa.allocate_buffer(size, memory_pool=_USUAL_PAGES)
+    return buffer, np.frombuffer(cast(Any, buffer), dtype=np.uint8)
+
+
 class Slab:
     """A block of columns that kernels write: its memory, and how many nulls each column has."""
 
@@ -79,8 +93,7 @@ class Slab:
     def __init__(self, shape: Shape, rows: int) -> None:
         layout = shape.spans(rows)
         self.shape, self.rows, self.spans = shape, rows, layout.spans
-        self.memory: npt.NDArray[np.uint8] = np.empty(layout.size, dtype=np.uint8)
-        self.buffer = pa.py_buffer(cast(Any, self.memory))
+        self.buffer, self.memory = block(layout.size)
         self.address = self.buffer.address
         self.nulls: Sequence[int] = ()
 
