@@ -15,6 +15,7 @@ from tidegate.features.compile import FeaturePlan
 from tidegate.features.sections import Buffer
 from tidegate.features.state import Features, FeatureState
 from tidegate.sql.columns import Column, Columns
+from tidegate.sql.direct import Spread
 from tidegate.sql.expression import ExpressionSet
 
 from .shop import FIRST, SECOND, batch, compiled, micros, run
@@ -132,9 +133,11 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
     """Plain columns and calls are not evaluated at all."""
     calls: list[int] = []
 
-    def counted(self: ExpressionSet, columns: Columns) -> list[tuple[Column, Mapping[int, str]]]:
+    def counted(
+        self: ExpressionSet, columns: Columns, spread: Spread | None
+    ) -> list[tuple[Column, Mapping[int, str]]]:
         calls.append(len(self.expressions))
-        return evaluate(self, columns)
+        return evaluate(self, columns, spread)
 
     evaluate = ExpressionSet.columns
     monkeypatch.setattr(ExpressionSet, "columns", counted)
@@ -146,6 +149,24 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
     two = f"sum(n + 1) OVER {HOUR} AS a, avg(n * 2) OVER {HOUR} AS b, max(a * 2) OVER {HOUR} AS c"
     run(plan(f"{two}, a + b AS s, c - a AS t"), one)
     assert calls == [2, 1, 2]
+
+
+@pytest.mark.parametrize("n", [1, MAX])
+def test_threads_change_no_bit_of_the_features_of_a_large_batch(n: int) -> None:
+    """With nulls among the arguments, and where the sum of some row's has no value."""
+    made = plan(
+        f"sum(n + 1) OVER {HOUR} AS s, coalesce(avg(n) OVER {HOUR}, 0) AS a, s IS NULL AS missing,"
+        f"count(*) FILTER (WHERE card = 'a') OVER {ALL} AS c, upper(card) AS loud, n AS plain"
+    )
+    size = 40_000
+    rows = events({"n": n}, {"n": None}, {"n": 2}).take(np.arange(size) % 3)
+    times = np.maximum.accumulate(micros(rows))
+    alone, several = (
+        FeatureState(made, key=KEY, threads=t).update(rows, newest=times) for t in (1, 3)
+    )
+    assert several.values.equals(alone.values)
+    assert several.errors == alone.errors
+    assert bool(several.errors) == (n == MAX)
 
 
 PEEKED = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.schema import ColumnType, Kind
-from tidegate.sql.columns import Columns
+from tidegate.sql.columns import Columns, Piece, array_of
 from tidegate.sql.direct import covered
 from tidegate.sql.expression import ExpressionSet, Scope, compile_expression
 from tidegate.sql.functions.time import CALENDAR, DAY
@@ -84,6 +85,44 @@ def test_what_is_cut_out_of_a_column_is_read_from_where_it_begins() -> None:
     for text in texts:
         machine, polars = both(text, **cut)
         assert machine.equals(polars), text
+
+
+def _from_the_end(task: Callable[[int, int], None], size: int) -> None:
+    """Three pieces at a time, the last first."""
+    for first in reversed(range(0, size, 3)):
+        task(first, min(size, first + 3))
+
+
+@pytest.mark.parametrize("text", ["n + 1", "n IS NULL", "coalesce(d, 0.5)", "x * 2", "s = 'a'"])
+def test_a_large_batch_goes_section_by_section(text: str) -> None:
+    """Values of every size, with nulls, from the middle of a byte on, to a section not full."""
+    n = 70_011
+    number = np.arange(n)
+    columns: dict[str, pa.Array[Any]] = {
+        "n": pa.array(number, mask=number % 3 == 0),
+        "x": pa.array(number / 7, mask=number % 5 == 0),
+        "d": pa.array([None, Decimal("0.25"), Decimal(-3)], TYPES["d"].arrow).take(number % 3),
+        "s": pa.array(["a", "bc", None]).take(number % 3),
+    }
+    batch = pa.RecordBatch.from_pydict({name: c.slice(11) for name, c in columns.items()})
+    expression = compile_expression(SourceText(text), SCOPE)
+    assert covered(expression.tree)
+    by_sections = ExpressionSet([expression], direct_rows_max=100)
+    [(found, errors)] = by_sections.columns(Columns(batch), _from_the_end)
+    assert isinstance(found, Piece)  # which Polars does not make
+    [polars] = ExpressionSet([expression], direct_rows_max=0).evaluate(batch)
+    assert found.array.equals(polars.values)
+    assert errors == {}
+
+
+def test_an_error_in_any_section_is_told_as_it_is_in_a_small_batch() -> None:
+    """The whole batch then goes the other way."""
+    expression = compile_expression(SourceText("n + 9223372036854775806"), SCOPE)
+    batch = pa.RecordBatch.from_pydict({"n": pa.array([0] * 50_000 + [2])})
+    together = ExpressionSet([expression], direct_rows_max=100)
+    [(found, errors)] = together.columns(Columns(batch), _from_the_end)
+    assert list(errors) == [50_000]
+    assert array_of(found).null_count == 1
 
 
 def test_a_condition_is_true_where_it_is_neither_false_nor_unknown() -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from concurrent.futures import Future
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -65,6 +64,7 @@ from tidegate.features.packing import KEPT_RECORD, PART, pack
 from tidegate.features.plan import EntityPlan
 from tidegate.features.shards import HEAP_FULL, TABLE_FULL, advance, gaze, sweep
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
+from tidegate.features.threads import Threads
 from tidegate.features.unpacking import unpack
 from tidegate.sql.columns import Columns, array_of, place_of
 from tidegate.sql.expression import Evaluated
@@ -75,7 +75,6 @@ _PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once
 _BITS = 6
 _HEAP_WORDS = 512
 _SPARSE_WORDS = 4096  # less is not worth moving
-_TASKS = 2  # pieces of a pass for each thread: as few as still even out
 _PIECE_WORDS = 1 << 17  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
 
@@ -181,12 +180,6 @@ class _Shard:
         return 8 * (words + int(self.facts[RECORDS_USED]) * self.record)
 
 
-@lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """The threads that all states share: work on one fills the pauses of another."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="features")
-
-
 class EntityState:
     """All that the calls of one entity need to know of the past; a batch goes in, results come out.
 
@@ -203,8 +196,7 @@ class EntityState:
         self._layout = lay_out(plan, (int(words[0]), int(words[1])))
         self._directory = np.zeros((SHARDS, DIRECTORY), dtype=np.int64)
         self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
-        self._threads = threads
-        self._pool = _pool(threads) if threads > 1 else None
+        self._threads = Threads(threads)
         self._reader = Reader(self._layout, Scratch(self._layout.width, len(plan.calls)))
         self._writer = Writer(self._layout)
         self._job: SnapshotJob | None = None
@@ -270,13 +262,15 @@ class EntityState:
         n = columns.rows
         if n == 0:
             return self._writer.empty()
-        batch = self._reader.read(columns, times, newest, self._run)
+        batch = self._reader.read(columns, times, newest, self._threads.run)
 
         wide = n > ALONE
-        self._run(lambda first, last: self._reader.load(batch, first, last), n, wide=wide)
+        self._threads.run(lambda first, last: self._reader.load(batch, first, last), n, wide=wide)
         with self._lock:
-            self._run(lambda first, last: self._advance(first, last, batch), SHARDS, wide=wide)
-            results = self._writer.write(batch, self._directory, self._run)
+            self._threads.run(
+                lambda first, last: self._advance(first, last, batch), SHARDS, wide=wide
+            )
+            results = self._writer.write(batch, self._directory, self._threads.run)
             self._compact(n)
             return results
 
@@ -292,7 +286,7 @@ class EntityState:
             for shard in sparse[first:last]:
                 shard.compact(self._layout)
 
-        self._run(compact, len(sparse), wide=len(sparse) > 1)
+        self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
 
     def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
         """What each call would give for each key at `time`, without an event; changes nothing.
@@ -318,7 +312,7 @@ class EntityState:
                 if stopped < 0:
                     break
                 self._shards[stopped >> 2].grow(stopped & 3)
-            found = self._writer.write(batch, self._directory, self._run)
+            found = self._writer.write(batch, self._directory, self._threads.run)
         return [Evaluated(array_of(values), errors) for values, errors in found]
 
     def amend(self, events: pa.RecordBatch, *, times: Integers, changed: Collection[str]) -> int:
@@ -330,7 +324,7 @@ class EntityState:
         n = len(events)
         if n == 0:
             return 0
-        batch = self._reader.read(Columns(events), times, times, self._run)
+        batch = self._reader.read(Columns(events), times, times, self._threads.run)
         self._reader.load(batch, 0, n)
         bits, progress = words_of(self._layout, changed), np.zeros(2, dtype=np.int64)
         word = offset_word(self._layout)
@@ -349,7 +343,7 @@ class EntityState:
         """
         horizon = newest - int(self._layout.program[SPAN])
         with self._lock:
-            self._run(
+            self._threads.run(
                 lambda a, b: sweep(self._directory, a, b, self._layout.program, horizon),
                 SHARDS,
                 wide=self.keys > ALONE,
@@ -397,11 +391,8 @@ class EntityState:
         """Fill the shards while those after them are read."""
         underway: deque[Future[None]] = deque()
         for shard, (keys, parts) in zip(self._shards, shards, strict=True):
-            if self._pool is None:
-                shard.fill(keys, parts, layout=self._layout)
-                continue
-            underway.append(self._pool.submit(shard.fill, keys, parts, layout=self._layout))
-            if len(underway) > self._threads:
+            underway.append(self._threads.begin(shard.fill, keys, parts, layout=self._layout))
+            if len(underway) > self._threads.count:
                 underway.popleft().result()
         for filling in underway:
             filling.result()
@@ -437,15 +428,6 @@ class EntityState:
                 return
             first = stopped >> 2
             self._shards[first].grow(stopped & 3)
-
-    def _run(self, task: Any, size: int, *, wide: bool) -> None:
-        """Do `task(first, last)` over `size` things, in the pool where that is worth it."""
-        if self._pool is None or not wide:
-            task(0, size)
-            return
-        step = max(1, -(-size // (_TASKS * self._threads)))
-        for done in [self._pool.submit(task, k, min(size, k + step)) for k in range(0, size, step)]:
-            done.result()
 
 
 def _joined(parts: Sequence[Found]) -> Found:

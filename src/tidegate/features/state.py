@@ -20,6 +20,7 @@ from tidegate.features.entity import EntityState
 from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
 from tidegate.features.table import NO_ERRORS, Errors, Table, with_errors
+from tidegate.features.threads import Threads
 from tidegate.schema import ColumnType
 from tidegate.sql.columns import Column, array_of, arrays_of
 from tidegate.sql.expression import Expression, ExpressionSet
@@ -75,7 +76,7 @@ class FeatureState:
     def __init__(self, plan: FeaturePlan, *, key: bytes, threads: int = 1) -> None:
         self.plan = plan
         self._layers = [_Layer(layer, key=key, threads=threads) for layer in plan.layers]
-        self._outputs = _Outputs(plan.features)
+        self._outputs = _Outputs(plan.features, threads=threads)
         self._adopted: set[str] = set()
         self._key, self._threads = key, threads
 
@@ -199,20 +200,21 @@ class FeatureState:
 class _Set:
     """Expressions that are evaluated together, each into a column of its name."""
 
-    def __init__(self, named: Sequence[tuple[str, Expression]]) -> None:
-        self._named = named
+    def __init__(self, named: Sequence[tuple[str, Expression]], *, threads: int = 1) -> None:
+        self._named, self._threads = named, threads
         self._set = ExpressionSet([e for _, e in named])
+        self._spread = Threads(threads).run if threads > 1 else None
 
     def evaluate(self, table: Table) -> Iterator[tuple[str, Column, Errors]]:
         """The values by name; all columns that the expressions read are known."""
         if self._named:
-            found = self._set.columns(table.columns)
+            found = self._set.columns(table.columns, self._spread)
             for (name, _), (values, errors) in zip(self._named, found, strict=True):
                 yield name, values, errors
 
     def within(self, known: frozenset[str]) -> _Set:
         """Those that can be evaluated from the columns."""
-        return _Set([(n, e) for n, e in self._named if e.columns <= known])
+        return _Set([(n, e) for n, e in self._named if e.columns <= known], threads=self._threads)
 
 
 _TOGETHER = 4096  # events that are worth waking other threads for
@@ -225,7 +227,8 @@ class _Layer:
 
     def __init__(self, layer: Layer, *, key: bytes, threads: int) -> None:
         self._threads = threads
-        self._set = _Set([(h.name, h.expression) for h in layer.hidden if h.expression])
+        hidden = [(h.name, h.expression) for h in layer.hidden if h.expression]
+        self._set = _Set(hidden, threads=threads)
         self._numbers = [h for h in layer.hidden if h.expression is None]
         self.states = [(e, EntityState(e.plan, key=key, threads=threads)) for e in layer.entities]
         self._declared: _Set | None = None  # what is evaluated where a label comes
@@ -318,10 +321,11 @@ def _needs(plan: EntityPlan) -> tuple[str, ...]:
 class _Outputs:
     """Makes the features of the columns."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
+    def __init__(self, features: Sequence[Feature], *, threads: int = 1) -> None:
         self._features = features
         self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
-        self._set = _Set([(f.name, f.expression) for f in features if f.expression])
+        made = [(f.name, f.expression) for f in features if f.expression]
+        self._set = _Set(made, threads=threads)
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -43,7 +44,15 @@ from tidegate.sql.functions.time import (
 from tidegate.sql.tree import COLUMN, LITERAL, Node, Operation
 from tidegate.sql.types import DIGITS_INT64, TEXTUAL, Name
 
+# Does `task(first, last)` over so many things, several at once; ends when all have ended.
+Spread: TypeAlias = "Callable[[Callable[[int, int], None], int], None]"
+
 _ROOM_MIN = 1 << 16  # words that are kept however small batches become
+_SECTION_BYTES = 1 << 18
+_SECTION_MIN, _SECTION_MAX = 1 << 10, 1 << 14  # rows
+# Bytes of validity and of values for each eight rows of a column.
+_WORD_STRIDE = (1, 64)
+_STRIDES = {steps.DECIMAL: (1, 128), steps.BOOLEAN: (1, 1)}
 
 
 class GiveUp(Exception):  # noqa: N818 - not an error: this batch goes the other way
@@ -70,14 +79,17 @@ class Direct:
         self._truths: Words = np.zeros((len(outputs), 5), dtype=np.int64)
         self._truths[:, 0], self._truths[:, 1] = self._assembly.results, steps.TRUTH
 
-    def run(self, columns: Columns) -> Slab:
-        """The values of each tree. Raises: GiveUp."""
+    def run(self, columns: Columns, spread: Spread | None = None) -> Slab:
+        """The values of each tree; with `spread` section by section. Raises: GiveUp."""
         slab, wanted = Slab(self._shape, columns.rows), list[int]()
         results = zip(self._assembly.results, self._forms, slab.spans, strict=True)
         for register, form, (valid, _, values, _) in results:
             wanted += (register, form, slab.address + valid, slab.address + values, 0)
         outputs = np.array(wanted, dtype=np.int64)
-        self._run(columns, outputs)
+        if spread is None:
+            self._run(self._described(columns), columns.rows, outputs, self._room(columns.rows))
+        else:
+            self._run_sections(self._described(columns), columns.rows, outputs, spread)
         slab.nulls = outputs[4::5].tolist()
         return slab
 
@@ -87,23 +99,44 @@ class Direct:
         found: Bytes = np.empty((len(outputs), rows), dtype=np.uint8)
         begin = found.ctypes.data
         outputs[:, 3] = range(begin, begin + found.size, rows)
-        self._run(columns, outputs.ravel())
+        self._run(self._described(columns), rows, outputs.ravel(), self._room(rows))
         return found
 
-    def _run(self, columns: Columns, outputs: Words) -> None:
-        from tidegate.sql.registers import machine  # it loads the compiler: only where needed
+    def _run_sections(self, described: Words, rows: int, outputs: Words, spread: Spread) -> None:
+        """As `_run`; the registers of a section stay near the processor from step to step."""
+        size = _section(self._assembly.registers)
+        strides = np.array([_STRIDES.get(form, _WORD_STRIDE) for form in self._forms])
+        nulls = list[Words]()
 
+        def work(first: int, last: int) -> None:
+            room: Words = np.empty(_words(size, self._assembly.registers), dtype=np.int64)
+            for begin in range(first * size, min(rows, last * size), size):
+                given, wanted = described.copy(), outputs.copy()
+                given[4 :: steps.DESCRIPTION] += begin
+                wanted.reshape(-1, 5)[:, 2:4] += begin // 8 * strides
+                self._run(given, min(size, rows - begin), wanted, room)
+                nulls.append(wanted[4::5])
+
+        spread(work, -(-rows // size))
+        outputs[4::5] = np.sum(nulls, axis=0)
+
+    def _described(self, columns: Columns) -> Words:
         described: list[int] = []
         for name, form in self._columns:
             described += (form, *columns.place(name))
+        return np.array(described or [0], dtype=np.int64)
+
+    def _run(self, described: Words, rows: int, outputs: Words, room: Words) -> None:
+        from tidegate.sql.registers import machine  # it loads the compiler: only where needed
+
         failed = machine()(
             self._assembly.code,
             *self._constants,
             self._lists,
-            np.array(described or [0], dtype=np.int64),
-            columns.rows,
+            described,
+            rows,
             self._assembly.registers,
-            self._room(columns.rows),
+            room,
             outputs,
         )
         if failed:
@@ -111,10 +144,20 @@ class Direct:
 
     def _room(self, rows: int) -> Words:
         """Memory for the registers, kept for the next batch."""
-        size = 1 + -(-rows * self._assembly.registers * 9 // 8)
+        size = _words(rows, self._assembly.registers)
         if len(self._scratch) < size or len(self._scratch) > max(_ROOM_MIN, 64 * size):
             self._scratch = np.empty(size, dtype=np.int64)
         return self._scratch
+
+
+def _words(rows: int, registers: int) -> int:
+    """Words that the registers take for so many rows."""
+    return 1 + -(-rows * registers * 9 // 8)
+
+
+def _section(registers: int) -> int:
+    """Rows whose registers stay near the processor; of columns of bits they have whole bytes."""
+    return max(_SECTION_MIN, min(_SECTION_MAX, _SECTION_BYTES // (9 * max(1, registers)) & -64))
 
 
 def covered(tree: Node) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tidegate.schema import ColumnType
 from tidegate.sql.assembly import Bytes
 from tidegate.sql.columns import Column, Columns, Piece, array_of
-from tidegate.sql.direct import Direct, GiveUp, covered
+from tidegate.sql.direct import Direct, GiveUp, Spread, covered
 from tidegate.sql.frame import Frame
 from tidegate.sql.tree import COLUMN, Node
 
@@ -37,14 +37,15 @@ class Evaluation:
         self._computed = {i: o for i, o in numbered if i not in self._plain}
         self._covered = {i: o for i, o in self._computed.items() if covered(o[0])}
 
-    def run(self, columns: Columns) -> list[Found]:
-        """Values and errors of each tree, in order."""
+    def run(self, columns: Columns, spread: Spread | None = None) -> list[Found]:
+        """Values and errors of each tree, in order; `spread` shares out large batches."""
         found: dict[int, Found] = {i: (columns.column(n), {}) for i, n in self._plain.items()}
-        if not self._goes_directly(columns):
+        small = columns.rows <= self._direct_rows_max
+        if not self._covered or columns.rows == 0 or not (small or spread):
             found |= self._framed(self._computed, self._whole, columns)
             return [found[i] for i in range(self._count)]
         try:
-            slab = self._direct.run(columns)
+            slab = self._direct.run(columns, None if small else spread)
         except GiveUp:
             found |= self._framed(self._computed, self._whole, columns)
         else:

@@ -20,6 +20,7 @@ from tidegate.sql.assembly import Bytes
 from tidegate.sql.canonical import canonical
 from tidegate.sql.check import Checker, convert
 from tidegate.sql.columns import Column, Columns, array_of
+from tidegate.sql.direct import Spread
 from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
 from tidegate.sql.listed import Question
 from tidegate.sql.parse import DEPTH_MAX, depth, parse_expression
@@ -166,9 +167,15 @@ class ExpressionSet:
         found = self._evaluation.run(Columns(batch))
         return [Evaluated(array_of(values), errors) for values, errors in found]
 
-    def columns(self, columns: Columns) -> list[tuple[Column, Mapping[int, str]]]:
-        """As `evaluate`, without making arrays of values that may only be read by kernels."""
-        return self._evaluation.run(columns)
+    def columns(
+        self, columns: Columns, spread: Spread | None = None
+    ) -> list[tuple[Column, Mapping[int, str]]]:
+        """As `evaluate`, without making arrays of values that may only be read by kernels.
+
+        `spread(task, size)` does `task(first, last)` over `size` things, several at once, and ends
+        when all have ended: with it, large batches do without Polars too.
+        """
+        return self._evaluation.run(columns, spread)
 
     def truths(self, columns: Columns) -> tuple[Bytes, Mapping[int, Mapping[int, str]]]:
         """Where conditions are true: 1 there and else 0, shape (expressions, rows).
