@@ -74,6 +74,7 @@ Secret: TypeAlias = bytes  # in a class that has a property of that name
 _PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once in a pass
 _BITS = 6
 _HEAP_WORDS = 512
+_GROWN_WORDS = 1 << 16  # at least, once a segment grows: pages that are not written cost nothing
 _SPARSE_WORDS = 4096  # less is not worth moving
 _PIECE_WORDS = 1 << 17  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
@@ -103,14 +104,14 @@ class _Shard:
     def grow(self, why: int) -> None:
         """Make the room for whose lack a kernel stopped."""
         if why == HEAP_FULL:
-            self.heap.grow(int(self.facts[HEAP_TOP] + self.facts[NEED]))
+            self.heap.grow(max(_GROWN_WORDS, int(self.facts[HEAP_TOP] + self.facts[NEED])))
         elif why == TABLE_FULL:
             bits = int(self.facts[TABLE_BITS]) + 1
             larger = Segment(1 << bits)
             rebuild_table(self.table.words, bits, larger.words, self.facts)
             self.table, self.facts[TABLE_BITS] = larger, bits
         else:
-            self.records.grow(len(self.records.words) + 16 * self.record)
+            self.records.grow(max(_GROWN_WORDS, len(self.records.words) + 16 * self.record))
         self.look()
 
     @property
