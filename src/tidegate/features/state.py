@@ -103,7 +103,7 @@ class FeatureState:
         if not self.plan.takes_labels or not events.num_rows:
             return 0
         table = Table(events, self.plan.reads)
-        times = _micros(events.column(self.plan.event_time))
+        times = _micros(events.column(self.plan.event_time)).copy()  # it is among what is written
         return sum(x.amend(table, times=times, changed=self.plan.labelled) for x in self._layers)
 
     def peek(self, entity: Mapping[str, object], *, time: int, newest: int) -> Features:
@@ -348,9 +348,8 @@ class _Outputs:
 
 
 def _micros(times: pa.Array[Any]) -> Integers:
-    # A copy, since kernels take what they may write to.
-    micros: Integers = times.view(pa.int64()).to_numpy().copy()
-    return micros
+    """The times as they lie there, where kernels can read them, which want whole words."""
+    return np.require(times.view(pa.int64()).to_numpy(), requirements=["C", "A"])
 
 
 def _one(name: str, value: object, type_: ColumnType) -> pa.Array[Any]:
