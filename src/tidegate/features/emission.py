@@ -9,42 +9,50 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import BYTES, INT, WORDS
-from tidegate.features.foresight import AHEAD, LINE
+from tidegate.features.foresight import LINE
 from tidegate.features.layout import BOOLEAN, DECIMAL
 from tidegate.features.memory import HEAP, Words, bytes_at, kernel, prefetch, words_at
 
+_BLOCK = 32  # rows that are written column by column, while what they were given stays near
+
 
 @inline
-def _emit_bits(states: Any, places: Words, count: int) -> tuple[int, int, int]:
-    """For up to eight rows the bits of what is valid, how many there are, and how many errors."""
-    byte, there, errors = 0, 0, 0
+def _emit_valid(states: Any, places: Words, count: int, valid: Any) -> tuple[int, int]:
+    """Write the bits of what is valid; how many nulls and how many errors there are."""
+    bits, there, errors = 0, 0, 0
     for x in range(count):
         state = int(np.int64(states[places[x]]))
-        byte |= (state & 1) << x
+        bits |= (state & 1) << x
         there += state & 1
         errors += state >> 1
-    return byte, there, errors
+    for x in range(0, count, 8):
+        valid[x >> 3] = (bits >> x) & 255
+    return count - there, errors
+
+
+# What is null is 0: the word and what its state makes of 1, which are all bits.
 
 
 @inline
-def _emit_words(given: Words, byte: int, places: Words, count: int, values: Words) -> None:
+def _emit_words(given: Words, states: Any, places: Words, count: int, values: Words) -> None:
     for x in range(count):
-        values[x] = given[places[x]] if (byte >> x) & 1 else 0
+        values[x] = given[places[x]] & -np.int64(states[places[x]] & 1)
 
 
 @inline
-def _emit_decimals(given: Words, byte: int, places: Words, count: int, values: Words) -> None:
+def _emit_decimals(given: Words, states: Any, places: Words, count: int, values: Words) -> None:
     for x in range(count):
-        word = given[places[x]] if (byte >> x) & 1 else 0
+        word = given[places[x]] & -np.int64(states[places[x]] & 1)
         values[2 * x], values[2 * x + 1] = word, word >> 63
 
 
 @inline
-def _emit_booleans(given: Words, byte: int, places: Words, count: int) -> int:
+def _emit_booleans(given: Words, states: Any, places: Words, count: int, values: Any) -> None:
     bits = 0
     for x in range(count):
-        bits |= ((given[places[x]] & 1) << x) if (byte >> x) & 1 else 0
-    return bits
+        bits |= int(given[places[x]] & np.int64(states[places[x]] & 1)) << x
+    for x in range(0, count, 8):
+        values[x >> 3] = (bits >> x) & 255
 
 
 @inline
@@ -67,29 +75,27 @@ def emit(
     `plan` has five words for each call: its form, where in `slab` validity and values begin; then
     come out, added to what is there, the number of nulls and of errors.
     """
-    top, calls, given = slab.ctypes.data, len(plan) // 5, words_at(out.ctypes.data)
+    top, calls = slab.ctypes.data, len(plan) // 5
     ranked, planned = words_at(ranks.ctypes.data), words_at(plan.ctypes.data)
-    states, scratch = bytes_at(status.ctypes.data), np.empty(8, dtype=np.int64)
-    places, at = words_at(scratch.ctypes.data), (out.ctypes.data, status.ctypes.data)
-    for i in range(first, last, 8):
-        _foresee_results(at[0], at[1], ranked, calls, i + AHEAD, min(i + AHEAD + 8, last))
-        count = min(8, last - i)
+    scratch = np.empty(_BLOCK, dtype=np.int64)
+    places, words, marks = words_at(scratch.ctypes.data), out.ctypes.data, status.ctypes.data
+    for i in range(first, last, _BLOCK):
+        count = min(_BLOCK, last - i)
+        _foresee_results(words, marks, ranked, calls, i + count, min(i + count + _BLOCK, last))
         for x in range(count):
             places[x] = calls * ranked[i + x]
-        for c in range(0, 5 * calls, 5):
-            byte, there, errors = _emit_bits(states, places, count)
-            bytes_at(top + planned[c + 1])[i >> 3] = byte
-            planned[c + 3] += count - there
+        for call in range(calls):
+            c, given, states = 5 * call, words_at(words + 8 * call), bytes_at(marks + call)
+            valid, to = bytes_at(top + planned[c + 1] + (i >> 3)), top + planned[c + 2]
+            nulls, errors = _emit_valid(states, places, count, valid)
+            planned[c + 3] += nulls
             planned[c + 4] += errors
-            form, to = planned[c], top + planned[c + 2]
-            if form == BOOLEAN:
-                bytes_at(to)[i >> 3] = _emit_booleans(given, byte, places, count)
-            elif form == DECIMAL:
-                _emit_decimals(given, byte, places, count, words_at(to + 16 * i))
+            if planned[c] == BOOLEAN:
+                _emit_booleans(given, states, places, count, bytes_at(to + (i >> 3)))
+            elif planned[c] == DECIMAL:
+                _emit_decimals(given, states, places, count, words_at(to + 16 * i))
             else:
-                _emit_words(given, byte, places, count, words_at(to + 8 * i))
-            for x in range(count):
-                places[x] += 1
+                _emit_words(given, states, places, count, words_at(to + 8 * i))
     slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed
 
 
