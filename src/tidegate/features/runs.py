@@ -96,6 +96,9 @@ def _range_ends(
     """For each row of a run, numbered from p on, where its RANGE frame starts and ends."""
     heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
     exclude = program[f + F_EXCLUDE]
+    if rows.chunked == 0:
+        _block_ends(rows, (start, end, exclude), p, batch, run, s, e)
+        return
     for x in range(run.size):
         own = p + x
         time = heap[at(rows, own)]
@@ -111,6 +114,36 @@ def _range_ends(
         if exclude and e > own:
             e = own
         run.starts[x], run.ends[x] = s, e
+
+
+@inline
+def _block_ends(
+    rows: Rows, frame: tuple[int, int, int], p: int, batch: Batch, run: Run, s: int, e: int
+) -> None:
+    """The same where the rows lie in one block: where they do is stepped along, not worked out."""
+    heap, width, (start, end, exclude) = rows.heap, rows.width, frame
+    zero = rows.block - rows.origin * width
+    own, first, last = zero + p * width, zero + s * width, zero + e * width
+    horizons, of, starts, ends = batch.horizons, run.of, run.starts, run.ends
+    for x in range(run.size):
+        time = heap[own]
+        lower, upper = max(time - start, horizons[of[x]]), time - end
+        while first < own and heap[first] < lower:
+            first += width
+            s += 1
+        if end == 0:
+            ends[x] = p + x + 1 - exclude
+        else:
+            if e < s:
+                e, last = s, first
+            while last <= own and heap[last] <= upper:
+                last += width
+                e += 1
+            if exclude and last > own:
+                e, last = p + x, own
+            ends[x] = e
+        starts[x] = s
+        own += width
 
 
 @inline
