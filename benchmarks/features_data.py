@@ -95,7 +95,9 @@ class Payments:
         ours = _NAMES if self.is_published else {n: n for n in SCHEMA.names}
         read = [theirs for theirs, name in ours.items() if name in wanted]
         left = self.rows
-        for batch in pq.ParquetFile(self.path).iter_batches(batch_size=_BATCH, columns=read):
+        # As `tidegate replay` reads files.
+        file = pq.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+        for batch in file.iter_batches(batch_size=_BATCH, columns=read):
             found = batch.slice(0, left)
             yield _renamed(found, wanted) if self.is_published else found.select(wanted)
             left -= found.num_rows

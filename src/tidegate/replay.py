@@ -158,7 +158,8 @@ def _is_parquet(path: Path) -> bool:
 
 def _parquet(path: Path, program: Program) -> Iterator[tuple[pa.Table, int, int]]:
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        # What is mapped is there already: reading ahead would hold up the first rows.
+        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
             wanted = [n for n in file.schema_arrow.names if n in program.schema.names]
             rows, size, done = file.metadata.num_rows, _size(path), 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
