@@ -61,7 +61,8 @@ def tidegate(payments: Payments, text: str) -> tuple[float, pa.Table]:
     plan = plan_of(text)
     _warm_up(plan, payments)
     begun = time.perf_counter()
-    state, newest = FeatureState(plan, key=bytes(16), threads=CORES), -1
+    # As `tidegate replay` makes it.
+    state, newest = FeatureState(plan, key=bytes(16), threads=CORES, lasting=False), -1
     found = []
     for batch in ahead(payments.batches(plan.columns)):
         latest = running_newest(batch, newest)

@@ -63,7 +63,8 @@ def current(program: Program, tables: Path, entities: Sequence[Entity]) -> pa.Ta
     plan = _plan(program)
     from tidegate.features.state import FeatureState  # it loads the kernels
 
-    state = FeatureState(plan, key=os.urandom(16), threads=os.cpu_count() or 1)
+    threads = os.cpu_count() or 1
+    state = FeatureState(plan, key=os.urandom(16), threads=threads, lasting=False)
     keys = None if any(_needs_all(plan, e) for e in entities) else entities
     newest = BEGINNING
     labels = Labelling(program.project)

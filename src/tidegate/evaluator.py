@@ -58,18 +58,25 @@ class Evaluator:
     """A program at work on a stream, with the state of its features and of the lists.
 
     `newest` is the newest event time of the events so far. The passing of time without events does
-    not count in it, so that it follows from the events alone.
+    not count in it, so that it follows from the events alone. `lasting` is as in `FeatureState`.
     """
 
-    def __init__(self, program: Program, *, key: bytes = bytes(16), threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        key: bytes = bytes(16),
+        threads: int = 1,
+        lasting: bool = True,
+    ) -> None:
         self.program = program
         self.stages = Stages()
         self.newest = BEGINNING
         self.lists = Lists(program.lists)
         self.labels = Labelling(program.project)
-        self.state = _state(program.features, key=key, threads=threads)
+        self.state = _state(program.features, key=key, threads=threads, lasting=lasting)
         self._table = None if program.features is None else features_schema(program.features.schema)
-        self._key, self._threads = key, threads
+        self._key, self._threads, self._lasting = key, threads, lasting
         self._pseudonym_key = pseudonym_key(key)
 
     def evaluate(self, events: pa.RecordBatch, *, decided_at: int) -> Verdict:
@@ -166,7 +173,7 @@ class Evaluator:
         Entities that mean the same keep their state; `rebuild` has come to this point with the
         others.
         """
-        then = Evaluator(program, key=self._key, threads=self._threads)
+        then = Evaluator(program, key=self._key, threads=self._threads, lasting=self._lasting)
         then.stages = self.stages
         then.newest = max(self.newest, rebuild.newest)
         then.lists = self.lists
@@ -241,9 +248,11 @@ def newest_times(events: pa.RecordBatch, program: Program, before: int) -> Integ
     return np.maximum(newest, before, out=newest)
 
 
-def _state(plan: FeaturePlan | None, *, key: bytes, threads: int) -> FeatureState | None:
+def _state(
+    plan: FeaturePlan | None, *, key: bytes, threads: int, lasting: bool = True
+) -> FeatureState | None:
     if plan is None:
         return None
     from tidegate.features.state import FeatureState  # it loads the kernels: only where needed
 
-    return FeatureState(plan, key=key, threads=threads)
+    return FeatureState(plan, key=key, threads=threads, lasting=lasting)

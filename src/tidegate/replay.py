@@ -376,7 +376,7 @@ def replay(
     # What seeds the hashing changes no value: only pseudonyms in reasons need the installation's.
     key = DataFolder(program.project.data).key() if program.pii else secrets.token_bytes(16)
     threads = threads or os.cpu_count() or 1
-    evaluator, tally = Evaluator(program, key=key, threads=threads), _Tally()
+    evaluator, tally = Evaluator(program, key=key, threads=threads, lasting=False), _Tally()
     changes = lists or Changes()
     try:
         target.open(rows_schema(program))

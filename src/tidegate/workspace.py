@@ -261,7 +261,8 @@ class Workspace:
         if program.features is None:
             raise InputError(f"`{self.project.root}` has no `[features]` in tidegate.toml")
         rows = declared_columns(events, program)
-        evaluator = Evaluator(program, key=os.urandom(16), threads=os.cpu_count() or 1)
+        threads = os.cpu_count() or 1
+        evaluator = Evaluator(program, key=os.urandom(16), threads=threads, lasting=False)
         # Labels find the entries of an event by its offset, so that features keep it.
         rows = rows.append_column("log_offset", pa.array(range(rows.num_rows), pa.int64()))
         batches = rows.combine_chunks().to_batches(max_chunksize=_FEATURE_ROWS)

@@ -153,7 +153,10 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
 
 @pytest.mark.parametrize("n", [1, MAX])
 def test_threads_change_no_bit_of_the_features_of_a_large_batch(n: int) -> None:
-    """With nulls among the arguments, and where the sum of some row's has no value."""
+    """With nulls among the arguments, and where the sum of some row's has no value.
+
+    Nor does what pages the state lies in.
+    """
     made = plan(
         f"sum(n + 1) OVER {HOUR} AS s, coalesce(avg(n) OVER {HOUR}, 0) AS a, s IS NULL AS missing,"
         f"count(*) FILTER (WHERE card = 'a') OVER {ALL} AS c, upper(card) AS loud, n AS plain"
@@ -162,7 +165,8 @@ def test_threads_change_no_bit_of_the_features_of_a_large_batch(n: int) -> None:
     rows = events({"n": n}, {"n": None}, {"n": 2}).take(np.arange(size) % 3)
     times = np.maximum.accumulate(micros(rows))
     alone, several = (
-        FeatureState(made, key=KEY, threads=t).update(rows, newest=times) for t in (1, 3)
+        FeatureState(made, key=KEY, threads=t, lasting=t == 1).update(rows, newest=times)
+        for t in (1, 3)
     )
     assert several.values.equals(alone.values)
     assert several.errors == alone.errors

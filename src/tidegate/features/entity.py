@@ -83,17 +83,20 @@ _OFTEN = 1024  # rows between looks at how sparse shards are
 class _Shard:
     """The segments of a shard, and their addresses in its row of the directory."""
 
-    def __init__(self, facts: Words, record: int) -> None:
-        self.facts, self.record = facts, record
-        self.table = Segment(1 << _BITS)
-        self.records = Segment(16 * record)
-        self.heap = Segment(_HEAP_WORDS)
+    def __init__(self, facts: Words, record: int, *, lasting: bool) -> None:
+        self.facts, self.record, self.lasting = facts, record, lasting
+        self.table = self._segment(1 << _BITS)
+        self.records = self._segment(16 * record)
+        self.heap = self._segment(_HEAP_WORDS)
         facts[:] = 0
         facts[TABLE_BITS] = _BITS
         facts[RECORDS_USED] = facts[HEAP_TOP] = 1  # 0 stands for none
         self.records.words[RUN] = -1
         self.records.words[FRONTIER] = NEVER
         self.look()
+
+    def _segment(self, words: int) -> Segment:
+        return Segment(words, large=self.lasting)
 
     def look(self) -> None:
         facts = self.facts
@@ -107,7 +110,7 @@ class _Shard:
             self.heap.grow(max(_GROWN_WORDS, int(self.facts[HEAP_TOP] + self.facts[NEED])))
         elif why == TABLE_FULL:
             bits = int(self.facts[TABLE_BITS]) + 1
-            larger = Segment(1 << bits)
+            larger = self._segment(1 << bits)
             rebuild_table(self.table.words, bits, larger.words, self.facts)
             self.table, self.facts[TABLE_BITS] = larger, bits
         else:
@@ -124,7 +127,7 @@ class _Shard:
         """Move what is held to a heap without gaps; results given before must have been read."""
         facts, old = self.facts, self.heap
         settle(facts)
-        self.heap = Segment(int(facts[HEAP_USED]) + _HEAP_WORDS)
+        self.heap = self._segment(int(facts[HEAP_USED]) + _HEAP_WORDS)
         facts[HEAP_TOP], facts[HEAP_USED] = 1, 0
         facts[FREE : FREE + CLASSES] = 0
         self.look()
@@ -164,7 +167,7 @@ class _Shard:
         """Take in what a snapshot has of this shard, which is empty."""
         words = sum(len(data) for _, data in parts)
         bits = max(_BITS, (2 * keys).bit_length())
-        self.table, self.facts[TABLE_BITS] = Segment(1 << bits), bits
+        self.table, self.facts[TABLE_BITS] = self._segment(1 << bits), bits
         self.records.grow((keys + 1) * self.record)
         # More than can be needed; what is not written costs nothing.
         tables = int(layout.program[DISTINCTS])
@@ -186,17 +189,21 @@ class EntityState:
 
     One thread at a time may call it. `key` is 16 secret bytes that seed all hashing: who does not
     know them cannot choose keys or values that collide. What comes out never depends on them, on
-    `threads`, nor on how the stream was cut into batches.
+    `threads`, nor on how the stream was cut into batches. One that is `lasting` is laid out for
+    events that come a few at a time, else for a stretch of history that is gone through once.
     Raises: ValueError if `key` is not 16 bytes long.
     """
 
-    def __init__(self, plan: EntityPlan, *, key: bytes, threads: int = 1) -> None:
+    def __init__(
+        self, plan: EntityPlan, *, key: bytes, threads: int = 1, lasting: bool = True
+    ) -> None:
         compile_kernels()
         self.plan = plan
         words = read_key(key).view(np.int64)
         self._layout = lay_out(plan, (int(words[0]), int(words[1])))
         self._directory = np.zeros((SHARDS, DIRECTORY), dtype=np.int64)
-        self._shards = [_Shard(facts, self._layout.record) for facts in self._directory]
+        record = self._layout.record
+        self._shards = [_Shard(facts, record, lasting=lasting) for facts in self._directory]
         self._threads = Threads(threads)
         self._reader = Reader(self._layout, Scratch(self._layout.width, len(plan.calls)))
         self._writer = Writer(self._layout)
@@ -377,14 +384,20 @@ class EntityState:
 
     @classmethod
     def restore(
-        cls, plan: EntityPlan, buffers: Iterable[Any], *, key: Secret, threads: int = 1
+        cls,
+        plan: EntityPlan,
+        buffers: Iterable[Any],
+        *,
+        key: Secret,
+        threads: int = 1,
+        lasting: bool = True,
     ) -> EntityState:
         """The state that a snapshot was taken of, to the bit.
 
         The buffers may be cut differently from how they were given.
         Raises: DamageError if they are no snapshot, or not one of this plan and key.
         """
-        state = cls(plan, key=key, threads=threads)
+        state = cls(plan, key=key, threads=threads, lasting=lasting)
         state._fill(read_shards(buffers, marks=state._marks, shards=SHARDS))
         return state
 

@@ -136,10 +136,14 @@ def compile_kernels() -> None:
 
 
 class Segment:
-    """Zeroed words at an address that changes when they grow; pages never written cost nothing."""
+    """Zeroed words at an address that changes when they grow; pages never written cost nothing.
 
-    def __init__(self, words: int) -> None:
-        self._memory = _pages(words)
+    Many of them lie in `large` pages, if wanted: they are found sooner and take longer to clear.
+    """
+
+    def __init__(self, words: int, *, large: bool = True) -> None:
+        self._large = large
+        self._memory = _pages(words, large=large)
         self._look()
 
     def _look(self) -> None:
@@ -153,10 +157,11 @@ class Segment:
         try:
             self._memory.resize(size)
         except (SystemError, OSError, ValueError):  # not every system can move pages
-            larger = _pages(size // 8)
+            larger = _pages(size // 8, large=self._large)
             larger[: len(self._memory)] = self._memory[:]
             self._memory = larger
-        _prefer_huge(self._memory)
+        if self._large:
+            _prefer_huge(self._memory)
         self._look()
 
 
@@ -166,9 +171,10 @@ def _rounded(words: int) -> int:
     return (size + step - 1) // step * step
 
 
-def _pages(words: int) -> mmap.mmap:
+def _pages(words: int, *, large: bool) -> mmap.mmap:
     memory = mmap.mmap(-1, _rounded(words), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _prefer_huge(memory)
+    if large:
+        _prefer_huge(memory)
     return memory
 
 

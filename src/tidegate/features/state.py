@@ -70,15 +70,20 @@ class Usage:
 class FeatureState:
     """What is kept of the events so far, for every entity of a plan.
 
-    `key` seeds the hashing of the keys, `threads` bounds what large batches use.
+    `key` seeds the hashing of the keys, `threads` bounds what large batches use. A state that is
+    not `lasting` goes through a stretch of history once: its memory is had sooner and found later.
     """
 
-    def __init__(self, plan: FeaturePlan, *, key: bytes, threads: int = 1) -> None:
+    def __init__(
+        self, plan: FeaturePlan, *, key: bytes, threads: int = 1, lasting: bool = True
+    ) -> None:
         self.plan = plan
-        self._layers = [_Layer(layer, key=key, threads=threads) for layer in plan.layers]
+        self._layers = [
+            _Layer(layer, key=key, threads=threads, lasting=lasting) for layer in plan.layers
+        ]
         self._outputs = _Outputs(plan.features, threads=threads)
         self._adopted: set[str] = set()
-        self._key, self._threads = key, threads
+        self._key, self._threads, self._lasting = key, threads, lasting
 
     def update(self, events: pa.RecordBatch, *, newest: Integers) -> Features:
         """The features of each event, each event counted in on the way.
@@ -167,7 +172,9 @@ class FeatureState:
             layer.states = states
 
     def _restored(self, entity: Entity, buffers: Iterable[Buffer]) -> EntityState:
-        return EntityState.restore(entity.plan, buffers, key=self._key, threads=self._threads)
+        return EntityState.restore(
+            entity.plan, buffers, key=self._key, threads=self._threads, lasting=self._lasting
+        )
 
     def expire(self, newest: int) -> None:
         """Free what no window can reach once the newest event is at `newest`, in microseconds.
@@ -225,12 +232,15 @@ _Results: TypeAlias = "list[Found]"
 class _Layer:
     """A layer as it runs; `states` has the state of each entity."""
 
-    def __init__(self, layer: Layer, *, key: bytes, threads: int) -> None:
+    def __init__(self, layer: Layer, *, key: bytes, threads: int, lasting: bool) -> None:
         self._threads = threads
         hidden = [(h.name, h.expression) for h in layer.hidden if h.expression]
         self._set = _Set(hidden, threads=threads)
         self._numbers = [h for h in layer.hidden if h.expression is None]
-        self.states = [(e, EntityState(e.plan, key=key, threads=threads)) for e in layer.entities]
+        self.states = [
+            (e, EntityState(e.plan, key=key, threads=threads, lasting=lasting))
+            for e in layer.entities
+        ]
         self._declared: _Set | None = None  # what is evaluated where a label comes
 
     def update(self, table: Table, *, times: Integers, newest: Integers) -> None:
