@@ -359,7 +359,8 @@ class _Outputs:
 
 def _micros(times: pa.Array[Any]) -> Integers:
     """The times as they lie there, where kernels can read them, which want whole words."""
-    return np.require(times.view(pa.int64()).to_numpy(), requirements=["C", "A"])
+    micros: Integers = times.view(pa.int64()).to_numpy()
+    return micros if micros.flags.aligned else micros.copy()
 
 
 def _one(name: str, value: object, type_: ColumnType) -> pa.Array[Any]:

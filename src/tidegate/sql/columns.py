@@ -21,6 +21,7 @@ Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 _PADDED = 64  # bytes: Arrow asks for columns that begin where a line of memory does
 _BYTES_EACH = {Kind.DECIMAL: 16}
+_LARGE_FROM = 4 << 20  # bytes for which NumPy asks for large pages
 _USUAL_PAGES = pa.system_memory_pool()  # Arrow's own asks for large ones
 
 
@@ -75,12 +76,15 @@ def _padded(size: int) -> int:
 
 
 def block(size: int) -> tuple[pa.Buffer, Bytes]:
-    """So many bytes of any content, as Arrow has them and as an array; they begin at a line.
+    """So many bytes of any content, as Arrow has them and as an array.
 
-    The system gives them in pages of its usual size. NumPy asks for large ones, each of which is
-    cleared as a whole when its first byte is written; what is written once and read in order gains
-    nothing by that.
+    The system gives them in pages of its usual size. NumPy asks for large ones where it is worth
+    it, each of which is cleared as a whole when its first byte is written; what is written once and
+    read in order gains nothing by that.
     """
+    if size < _LARGE_FROM:  # this is quicker
+        memory: Bytes = np.empty(size, dtype=np.uint8)
+        return pa.py_buffer(cast(Any, memory)), memory
     buffer = pa.allocate_buffer(size, memory_pool=_USUAL_PAGES)
     return buffer, np.frombuffer(cast(Any, buffer), dtype=np.uint8)
 
