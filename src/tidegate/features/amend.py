@@ -14,6 +14,7 @@ from tidegate.events.fingerprints import inline
 from tidegate.features.accumulators import operation
 from tidegate.features.aggregates import exclude, readmit
 from tidegate.features.columns import DESCRIPTION, INT, WORDS, is_null, text_of
+from tidegate.features.distinct import slots_of
 from tidegate.features.history import Rows, at, first_from, forget_bests, rows_of
 from tidegate.features.keys import find_key
 from tidegate.features.layout import (
@@ -41,7 +42,6 @@ from tidegate.features.layout import (
     WIDTH,
 )
 from tidegate.features.memory import (
-    HEAP,
     HEAP_MAX,
     HEAP_TOP,
     NEED,
@@ -84,14 +84,14 @@ def _is_touched(program: Words, a: int, changed: Words) -> bool:
 
 
 @inline
-def _need(heap: Words, program: Words, records: Words, r: int, texts: Words, i: int) -> int:
+def _need(program: Words, records: Words, r: int, texts: Words, i: int) -> int:
     """Words of heap that row i of the corrections may take at most."""
     words, slots = 0, 64
     while slots < 2 * records[r + COUNT] + 2:
         slots *= 2
     for d in range(program[DISTINCTS]):
         table = records[r + program[program[DISTINCTS_AT] + d] + 1]
-        if table == 0 or heap[table] < slots:
+        if table == 0 or slots_of(table) < slots:
             words += 8 * slots
     for t in range(program[TEXTS]):
         if not is_null(texts, t * DESCRIPTION, i):
@@ -186,7 +186,7 @@ def amend(
             offset = rows_given[k * width + word]
             p = _row_of(rows, base, base + records[r + COUNT], times[order[k]], offset, word)
         if p >= 0:
-            need = _need(words_at(shard[HEAP]), program, records, r, described, order[k])
+            need = _need(program, records, r, described, order[k])
             if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
                 shard[NEED] = need
                 return int(4 * s + HEAP_FULL)

@@ -10,6 +10,7 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import INT, WORDS
+from tidegate.features.distinct import moved_to, place_of, slots_of
 from tidegate.features.history import (
     CHUNK,
     CHUNK_BITS,
@@ -87,8 +88,9 @@ def relocate(facts: Words, plan: Words, address: int) -> None:
         for d in range(program[DISTINCTS]):
             b = r + program[program[DISTINCTS_AT] + d] + 1
             if records[b] != 0:
-                words = 2 + 2 * old[records[b]]
-                records[b] = _move_words(shard, old, records[b], words, words)
+                words = 2 * slots_of(records[b])
+                place = _move_words(shard, old, place_of(records[b]), words, words)
+                records[b] = moved_to(records[b], place)
 
 
 @kernel(types.void(WORDS))

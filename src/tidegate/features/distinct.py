@@ -12,11 +12,14 @@ from tidegate.features.history import Rows, at
 from tidegate.features.layout import KEY0, KEY1
 from tidegate.features.memory import HEAP, Words, allocate, prefetch, real, release
 
-# Distinct: how many different values, and the place of a table of them with their counts, 0 while
-# the frame is short enough to look through. Law: exact; adding and evicting are inverse.
-# A table is `slots, used`, then pairs (value, count).
+# Distinct: how many different values, and a table of them with their counts, 0 while the frame is
+# short enough to look through. Law: exact; adding and evicting are inverse.
+# A table is pairs (value, count), as many as a power of two: its place in the heap and, in the
+# lowest bits, which power make one word, so that a value's pair is found without reading more.
 
 SHORT = 32
+_POWER_BITS = 6
+_LEAST_POWER = 6  # of a table: twice the values of a frame that is looked through
 _M1, _M2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _33 = np.uint64(33)
 
@@ -42,9 +45,27 @@ def _slot(rows: Rows, value: int, slots: int) -> int:
 
 
 @inline
+def slots_of(table: int) -> int:
+    """How many pairs a table has room for."""
+    return 1 << (table & ((1 << _POWER_BITS) - 1))
+
+
+@inline
+def place_of(table: int) -> int:
+    """Where in the heap a table begins."""
+    return table >> _POWER_BITS
+
+
+@inline
+def moved_to(table: int, place: int) -> int:
+    """A table as large, at another place."""
+    return (place << _POWER_BITS) | (table & ((1 << _POWER_BITS) - 1))
+
+
+@inline
 def foresee_distinct(rows: Rows, table: int, value: int) -> None:
     """Ask for the memory of a value's pair in a table."""
-    pair = table + 2 + 2 * _slot(rows, value, rows.heap[table])
+    pair = place_of(table) + 2 * _slot(rows, value, slots_of(table))
     prefetch(rows.shard[HEAP] + 8 * pair)
 
 
@@ -72,35 +93,32 @@ def count_distinct(rows: Rows, op: Operation, s: int, e: int) -> int:
 
 
 @inline
-def _new_table(rows: Rows, slots: int) -> int:
-    table = allocate(rows.shard, 2 + 2 * slots)
-    for k in range(2 + 2 * slots):
-        rows.heap[table + k] = 0
-    rows.heap[table] = slots
-    return table
+def _new_table(rows: Rows, power: int) -> int:
+    place, words = allocate(rows.shard, 2 << power), 2 << power
+    for k in range(words):
+        rows.heap[place + k] = 0
+    return (place << _POWER_BITS) | power
 
 
 @inline
 def _find(rows: Rows, table: int, value: int) -> int:
     """The pair of the value, or the empty one where it would stand."""
-    heap, slots = rows.heap, rows.heap[table]
+    heap, place, slots = rows.heap, place_of(table), slots_of(table)
     i = _slot(rows, value, slots)
-    while heap[table + 3 + 2 * i] != 0 and heap[table + 2 + 2 * i] != value:
+    while heap[place + 2 * i + 1] != 0 and heap[place + 2 * i] != value:
         i = (i + 1) & (slots - 1)
-    return int(table + 2 + 2 * i)
+    return int(place + 2 * i)
 
 
 @inline
 def _larger(rows: Rows, table: int) -> int:
-    heap, slots = rows.heap, rows.heap[table]
-    larger = _new_table(rows, 2 * slots)
-    for i in range(slots):
-        pair = table + 2 + 2 * i
+    heap, power = rows.heap, table & ((1 << _POWER_BITS) - 1)
+    larger, place = _new_table(rows, power + 1), place_of(table)
+    for pair in range(place, place + (2 << power), 2):
         if heap[pair + 1] != 0:
             there = _find(rows, larger, heap[pair])
             heap[there], heap[there + 1] = heap[pair], heap[pair + 1]
-    heap[larger + 1] = heap[table + 1]
-    release(rows.shard, table, 2 + 2 * slots)
+    release(rows.shard, place, 2 << power)
     return larger
 
 
@@ -114,10 +132,9 @@ def enter(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
     pair = _find(rows, table, value)
     if heap[pair + 1] == 0:
         heap[pair] = value
-        heap[table + 1] += 1
         acc[b] += 1
     heap[pair + 1] += 1
-    if 2 * heap[table + 1] > heap[table]:
+    if 2 * acc[b] > slots_of(table):
         acc[b + 1] = _larger(rows, table)
 
 
@@ -131,22 +148,21 @@ def leave(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
     pair = _find(rows, table, _canonical(heap[row + op.value], op.double))
     heap[pair + 1] -= 1
     if heap[pair + 1] == 0:
-        heap[table + 1] -= 1
         acc[b] -= 1
-        _close_gap(rows, table, (pair - table - 2) >> 1)
+        _close_gap(rows, table, (pair - place_of(table)) >> 1)
 
 
 @inline
 def _close_gap(rows: Rows, table: int, gap: int) -> None:
     """Move pairs back over an emptied one, so that no search ends too early (Knuth, 6.4 R)."""
-    heap, slots = rows.heap, rows.heap[table]
+    heap, place, slots = rows.heap, place_of(table), slots_of(table)
     i = (gap + 1) & (slots - 1)
-    while heap[table + 3 + 2 * i] != 0:
-        home = _slot(rows, heap[table + 2 + 2 * i], slots)
+    while heap[place + 2 * i + 1] != 0:
+        home = _slot(rows, heap[place + 2 * i], slots)
         if ((i - home) & (slots - 1)) >= ((i - gap) & (slots - 1)):
-            heap[table + 2 + 2 * gap] = heap[table + 2 + 2 * i]
-            heap[table + 3 + 2 * gap] = heap[table + 3 + 2 * i]
-            heap[table + 3 + 2 * i] = 0
+            heap[place + 2 * gap] = heap[place + 2 * i]
+            heap[place + 2 * gap + 1] = heap[place + 2 * i + 1]
+            heap[place + 2 * i + 1] = 0
             gap = i
         i = (i + 1) & (slots - 1)
 
@@ -155,11 +171,11 @@ def _close_gap(rows: Rows, table: int, gap: int) -> None:
 def tabulate(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> None:
     """Begin a table, or empty the one there is, and enter the frame's rows."""
     if acc[b + 1] == 0:
-        acc[b + 1] = _new_table(rows, 2 * SHORT)
+        acc[b + 1] = _new_table(rows, _LEAST_POWER)
     else:
-        table = acc[b + 1]
-        for k in range(1, 2 + 2 * rows.heap[table]):
-            rows.heap[table + k] = 0
+        place, words = place_of(acc[b + 1]), 2 * slots_of(acc[b + 1])
+        for k in range(words):
+            rows.heap[place + k] = 0
     acc[b] = 0
     for p in range(s, e):
         enter(acc, b, rows, op, p)
@@ -169,7 +185,7 @@ def tabulate(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int) -> N
 def drop_table(acc: Words, b: int, rows: Rows) -> None:
     """Free the table of distinct values, if there is one."""
     if acc[b + 1] != 0:
-        release(rows.shard, acc[b + 1], 2 + 2 * rows.heap[acc[b + 1]])
+        release(rows.shard, place_of(acc[b + 1]), 2 * slots_of(acc[b + 1]))
         acc[b + 1] = 0
 
 

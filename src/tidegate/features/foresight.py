@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tidegate.events.fingerprints import inline
-from tidegate.features.distinct import foresee_distinct
-from tidegate.features.history import at, rows_of
+from tidegate.features.distinct import SHORT, foresee_distinct
+from tidegate.features.history import CHUNK_BITS, Rows, at, rows_of
 from tidegate.features.inputs import Batch
 from tidegate.features.keys import home_of
 from tidegate.features.layout import (
@@ -36,6 +36,8 @@ from tidegate.features.memory import (
 # overlap, few enough for all of it to stay near the processor.
 TILE = 32
 LINE = 64
+_LEAVING = 3  # rows that are asked for ahead of their leaving a frame
+_TOLD_APART = 2  # of them, those whose values are looked for in tables
 AHEAD = 24  # rows between asking for memory and its use where each row's is known at once
 
 
@@ -63,6 +65,14 @@ def foresee_keys(
 
 
 @inline
+def _ask(first: int, last: int) -> None:
+    """Ask for the memory from an address on to before the last one."""
+    for line in range(first, last, LINE):
+        prefetch(line)
+    prefetch(last - 1)
+
+
+@inline
 def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None:
     """Ask for the records of the next groups of a shard, and for what is known of their first rows.
 
@@ -73,57 +83,92 @@ def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None
     row, results = 8 * program[WIDTH], 8 * program[CALLS]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         record = shard[RECORDS] + 8 * work[g]
-        for line in range(0, 8 * program[RECORD], LINE):
-            prefetch(record + line)
+        _ask(record, record + 8 * program[RECORD])
         k, last = firsts[g], firsts[n + g]
         prefetch(batch.work + 8 * k)
-        prefetch(batch.address + row * k)
-        prefetch(batch.address + row * (k + 1) - 1)
+        _ask(batch.address + row * k, batch.address + row * (k + 1))
         prefetch(batch.address + row * last)
         for line in range(0, results, LINE):
             prefetch(batch.results + results * k + line)
 
 
 @inline
+def foresee_places(shard: Words, program: Words, batch: Batch, lo: int) -> None:
+    """Ask for what says where the next groups' rows and values lie.
+
+    That is the lists of their chunks, and the pairs of their first rows' values in tables.
+    """
+    work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
+    firsts, c = words_at(batch.work + 8 * (batch.n + lo)), program[DISTINCTS_AT]
+    records, count = words_at(shard[RECORDS]), program[DISTINCTS]
+    for g in range(first, min(first + TILE, shard[GROUPS])):
+        r = work[g]
+        rows = rows_of(shard, program, records, r)
+        if rows.chunked > 0:
+            chunks, base = shard[HEAP] + 8 * rows.block, records[r + BASE] - rows.origin
+            prefetch(chunks + 8 * (base >> CHUNK_BITS))
+            prefetch(chunks + 8 * ((base + records[r + COUNT]) >> CHUNK_BITS))
+            for frame in range(program[FRAMES]):
+                s = records[r + HEADER + 2 * frame]
+                prefetch(chunks + 8 * ((s - rows.origin) >> CHUNK_BITS))
+        for d in range(count):
+            table = records[r + program[c + d] + 1]
+            if table != 0:
+                word = program[c + count + 2 * d]
+                foresee_distinct(rows, table, batch.rows[firsts[g] * rows.width + word])
+
+
+@inline
 def foresee_rows(shard: Words, program: Words, batch: Batch, lo: int) -> None:
-    """Ask for the rows that the frames of the next groups begin with, and for those behind."""
+    """Ask for the rows that the next groups' frames begin with, the oldest, and the next to come.
+
+    Of a frame it is as many as may leave it, and all of them where its values are looked through.
+    """
     work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
     records, heap = words_at(shard[RECORDS]), shard[HEAP]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         r = work[g]
         if records[r + COUNT] > 0:
             rows = rows_of(shard, program, records, r)
-            base, count = records[r + BASE], records[r + COUNT]
-            end = heap + 8 * (at(rows, base + count - 1) + 2 * rows.width)
-            if rows.chunked == 0 and 8 * count * rows.width <= 16 * LINE:
-                for line in range(heap + 8 * at(rows, base), end, LINE):
-                    prefetch(line)
+            base, size = records[r + BASE], 8 * rows.width
+            last = base + records[r + COUNT]
+            oldest, end = heap + 8 * at(rows, base), heap + 8 * at(rows, last - 1) + 2 * size
+            if rows.chunked == 0 and end - oldest <= 16 * LINE:
+                _ask(oldest, end)
             else:
+                _ask(end - size, end)
+                _ask(oldest, oldest + _LEAVING * size + 8)
                 for frame in range(program[FRAMES]):
                     s = records[r + HEADER + 2 * frame]
-                    if s < base + count:
-                        prefetch(heap + 8 * at(rows, s))
-                        prefetch(heap + 8 * at(rows, s) + LINE)
-            prefetch(end - 1)
-            for d in range(program[DISTINCTS]):
-                table = records[r + program[program[DISTINCTS_AT] + d] + 1]
-                if table != 0:
-                    prefetch(heap + 8 * table)
+                    if s < last:
+                        start = heap + 8 * at(rows, s)
+                        _ask(start, start + _LEAVING * size + 8)
+                _foresee_short(rows, program, records, r, last, end)
+
+
+@inline
+def _foresee_short(rows: Rows, program: Words, records: Words, r: int, last: int, end: int) -> None:
+    """Ask for the rows before `last` of frames that are short enough to be looked through."""
+    c, count = program[DISTINCTS_AT], program[DISTINCTS]
+    for d in range(count):
+        s = records[r + HEADER + 2 * program[c + count + 2 * d + 1]]
+        if records[r + program[c + d] + 1] == 0 and s < last:
+            start = rows.shard[HEAP] + 8 * at(rows, s)
+            _ask(start, min(end, start + 8 * SHORT * rows.width))
 
 
 @inline
 def foresee_tables(shard: Words, program: Words, batch: Batch, lo: int) -> None:
-    """Ask for what the next groups' first rows, and those that leave for them, find in tables."""
+    """Ask for the pairs of the values that leave first for the next groups' rows."""
     work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
-    firsts = words_at(batch.work + 8 * (batch.n + lo))
-    records, count = words_at(shard[RECORDS]), program[DISTINCTS]
+    records, count, c = words_at(shard[RECORDS]), program[DISTINCTS], program[DISTINCTS_AT]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         r = work[g]
         for d in range(count):
-            c = program[DISTINCTS_AT]
             table = records[r + program[c + d] + 1]
             if table != 0:
                 rows, word = rows_of(shard, program, records, r), program[c + count + 2 * d]
                 s = records[r + HEADER + 2 * program[c + count + 2 * d + 1]]
-                foresee_distinct(rows, table, batch.rows[firsts[g] * rows.width + word])
-                foresee_distinct(rows, table, rows.heap[at(rows, s) + word])
+                last = records[r + BASE] + records[r + COUNT] - 1
+                for p in range(s, min(s + _TOLD_APART, last)):
+                    foresee_distinct(rows, table, rows.heap[at(rows, p) + word])

@@ -17,9 +17,11 @@ from numba import types
 
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import BYTES, DESCRIPTION, INT, WORDS, is_null, text_of
+from tidegate.features.distinct import slots_of
 from tidegate.features.foresight import (
     TILE,
     foresee_keys,
+    foresee_places,
     foresee_records,
     foresee_rows,
     foresee_tables,
@@ -54,7 +56,6 @@ from tidegate.features.memory import (
     DONE_GROUPS,
     DONE_ROWS,
     GROUPS,
-    HEAP,
     HEAP_MAX,
     HEAP_TOP,
     KEYS,
@@ -118,10 +119,10 @@ def _group(
 
 
 @inline
-def _need(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
+def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
     """Words of heap that a run of rows of a key may take at most."""
     width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
-    more, heap = run.size, words_at(shard[HEAP])
+    more = run.size
     dead = records[r + BASE] - records[r + ORIGIN]
     words = 0
     if capacity < 0 or dead + count + more > capacity:
@@ -138,7 +139,7 @@ def _need(shard: Words, program: Words, records: Words, r: int, batch: Batch, ru
         slots = 64
         while slots < 2 * (count + more) + 2:
             slots *= 2
-        if table == 0 or heap[table] < slots:
+        if table == 0 or slots_of(table) < slots:
             words += 8 * slots
     for t in range(program[TEXTS]):
         for x in range(more):
@@ -195,6 +196,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         done = shard[DONE_GROUPS]
         if done % TILE == 0 and done > 0:
             foresee_records(shard, program, batch, lo)
+            foresee_places(shard, program, batch, lo)
             foresee_rows(shard, program, batch, lo)
             foresee_tables(shard, program, batch, lo)
         g = lo + done
@@ -205,7 +207,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
             m, k = m + 1, work[k]
         listed = batch.work + 8 * (4 * n + lo)
         run = Run(listed, words_at(listed), m, starts, ends)
-        need = _need(shard, program, records, r, batch, run)
+        need = _need(program, records, r, batch, run)
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return HEAP_FULL
@@ -235,6 +237,8 @@ def _span(
             break
     for s in range(first, end):
         foresee_records(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    for s in range(first, end):
+        foresee_places(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     for s in range(first, end):
         foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     if program[DISTINCTS] > 0:
@@ -357,7 +361,7 @@ def gaze(
         records = words_at(shard[RECORDS])
         r = find_key(shard, laid[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
         r = max(r, 0)  # the record of nobody has no rows
-        need = _need(shard, laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
+        need = _need(laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return int(4 * s + HEAP_FULL)
