@@ -33,6 +33,7 @@ _FOREIGN = Path(__file__).with_name("features_foreign.py")
 _LIBRARIES = {"quixstreams": "quixstreams>=3.20", "river": "river>=0.22"}
 _INSTALL_SECONDS_MAX = 600
 _FOREIGN_SECONDS_MAX = 900
+_FEWER = 100  # times as few keys have a state that stays near the processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +260,30 @@ def _growth(size: Size) -> Iterator[Result]:
             peer=f"after {few:,}",
             limit=1.5 if events == many else None,
         )
+    yield from _growth_in_kernels(many, keys)
     yield from _growth_by_keys(size)
+
+
+def _growth_in_kernels(events: int, keys: int) -> Iterator[Result]:
+    """What of an event's time is waiting for memory: as much work, with fewer keys, beside it."""
+    far = _part("kernels", events, keys)
+    near = _part("kernels", events // _FEWER, keys // _FEWER)
+    yield Result.beside(
+        "features.growth_kernels",
+        f"8 features, the kernels alone, after {events:,} events of {keys:,} keys",
+        [(far["ns"], near["ns"])],
+        unit="ns",
+        peer=f"after {events // _FEWER:,} of {keys // _FEWER:,} keys, {near['mb']:,.0f} MB",
+        note="as many events behind each key; those of a batch share what is done for a key",
+    )
+    yield Result.beside(
+        "features.growth_waits",
+        "what an event takes more of these where more is kept",
+        [(far["ns"] - near["ns"], far["wait_ns"])],
+        unit="ns",
+        peer=f"a read at a random place in {far['mb']:,.0f} MB that waits for the one before",
+        note="the ratio says how many such waits an event comes to at most",
+    )
 
 
 def _growth_by_keys(size: Size) -> Iterator[Result]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from numba import njit
 
 from benchmarks.features_data import GROWTH_SQL, SCHEMA, WIDE_SQL, wide_batch
 from benchmarks.features_run import CORES, plan_of, running_newest
@@ -39,6 +40,7 @@ _EVENTS_A_SECOND = 1_000  # of event time
 _MEASURED = 1_000_000
 _SEED = 7
 _BLOCK = 16 << 20
+_WORDS_A_LINE = 8  # of memory, as it comes to the processor
 _KERNELS = {
     **dict.fromkeys(("name_keys", "place", "load", "emit"), batch_module),
     "advance": entity,
@@ -77,6 +79,46 @@ def growth(events: int, keys: int) -> dict[str, float]:
     }
 
 
+def kernels(events: int, keys: int) -> dict[str, float]:
+    """Nanoseconds an event takes in what is compiled, at so many events a second of each key.
+
+    Of fewer keys a batch has more events each, which share the work of finding their key.
+    """
+    state = _one_entity(threads=1)
+    found: list[float] = []
+    pace = max(1, keys * _EVENTS_A_SECOND // _EVEN_BATCH)
+    done, measured_from = 0, events - min(events // 2, _MEASURED)
+    with _counted() as spent:
+        for step in _even(events, keys, pace=pace):
+            spent[0] = 0
+            _update(state, step)
+            done += step[0].num_rows
+            if done > measured_from:
+                found.append(spent[0] / step[0].num_rows)
+    wait = _wait_ns(state.bytes)
+    return {"ns": statistics.median(found), "wait_ns": wait, "mb": state.bytes / 1e6}
+
+
+def _wait_ns(size: int, *, reads: int = 2_000_000) -> float:
+    """Nanoseconds a read takes at a random place in so much memory, each waiting for the last."""
+    memory = np.ones(max(_WORDS_A_LINE, size // 8), dtype=np.uint64)
+    follow: Any = njit(_follow)
+    follow(memory, 1)
+    begun = time.perf_counter()
+    follow(memory, reads)
+    return (time.perf_counter() - begun) / reads * 1e9
+
+
+def _follow(memory: npt.NDArray[np.uint64], reads: int) -> np.uint64:
+    """Read line after line, where the next one lies depending on what is read (Knuth's MMIX)."""
+    lines, number = np.uint64(len(memory) // _WORDS_A_LINE), np.uint64(1)
+    for _ in range(reads):
+        line = ((number >> np.uint64(32)) * lines) >> np.uint64(32)
+        read = memory[line * np.uint64(_WORDS_A_LINE)]
+        number = number * np.uint64(6364136223846793005) + np.uint64(1442695040888963406) + read
+    return number
+
+
 def _one_entity(*, threads: int) -> EntityState:
     [entity] = plan_of(GROWTH_SQL.read_text()).entities
     state = EntityState(entity.plan, key=bytes(16), threads=threads)
@@ -90,15 +132,15 @@ def _update(state: EntityState, step: Step) -> None:
     state.update(events, times=times, newest=newest)
 
 
-def _even(events: int, keys: int) -> Iterator[Step]:
-    """Batches at a steady rate; all keys come once, then each as likely as any other."""
+def _even(events: int, keys: int, *, pace: int = _EVENTS_A_SECOND) -> Iterator[Step]:
+    """Batches at a steady pace; all keys come once, then each as likely as any other."""
     rng = np.random.default_rng(_SEED)
     order = rng.permutation(keys)
     for first in range(0, events, _EVEN_BATCH):
         n = min(_EVEN_BATCH, events - first)
         place = np.arange(first, first + n)
         card = np.where(place < keys, order[place % keys], rng.integers(0, keys, n))
-        times = START_TIME_US + place * (1_000_000 // _EVENTS_A_SECOND)
+        times = START_TIME_US + place * (1_000_000 // pace)
         yield _payments(place, times, card, rng), times, times
 
 
@@ -359,6 +401,7 @@ def _hundreds(first: int) -> Iterator[Step]:
 
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
     "growth": growth,
+    "kernels": kernels,
     "live": live,
     "batches": batches,
     "memory": memory,
