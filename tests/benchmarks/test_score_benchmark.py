@@ -19,6 +19,8 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_throughput_latency_and_overload_are_measured() -> None:
     found = {result.name: result for result in score.measure(score.Size.quick())}
-    assert {"score.rate_001", "score.rate_004", "score.half_p99", "score.overload_p99"} <= set(found)
+    assert {"score.rate_001", "score.rate_004", "score.half_p99", "score.overload_p99"} <= set(
+        found
+    )
     assert all(found[name].value > 0 for name in found)
     assert found["score.rate_004"].peer_value is not None
