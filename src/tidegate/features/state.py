@@ -209,15 +209,13 @@ class _Set:
 
     def __init__(self, named: Sequence[tuple[str, Expression]], *, threads: int = 1) -> None:
         self._named, self._threads = named, threads
+        self.names = [name for name, _ in named]
         self._set = ExpressionSet([e for _, e in named])
         self._spread = Threads(threads).run if threads > 1 else None
 
-    def evaluate(self, table: Table) -> Iterator[tuple[str, Column, Errors]]:
-        """The values by name; all columns that the expressions read are known."""
-        if self._named:
-            found = self._set.columns(table.columns, self._spread)
-            for (name, _), (values, errors) in zip(self._named, found, strict=True):
-                yield name, values, errors
+    def evaluate(self, table: Table) -> Sequence[Found]:
+        """Values and errors in the order of `names`; all columns that they read are known."""
+        return self._set.columns(table.columns, self._spread) if self._named else ()
 
     def within(self, known: frozenset[str]) -> _Set:
         """Those that can be evaluated from the columns."""
@@ -253,7 +251,7 @@ class _Layer:
         else:
             results = [each() for each in take]
         for (entity, _), found in zip(self.states, results, strict=True):
-            self._take(table, entity, found)
+            table.take(entity.outputs, found)
 
     def peek(self, table: Table, *, time: int, newest: int) -> None:
         """What of the layer can be known from the columns of the table."""
@@ -262,7 +260,7 @@ class _Layer:
             if frozenset(entity.plan.keys) <= table.known:
                 keys = table.batch(entity.plan.keys)
                 found = state.peek(keys, time=time, newest=newest)
-                self._take(table, entity, [(e.values, e.errors) for e in found])
+                table.take(entity.outputs, [(e.values, e.errors) for e in found])
 
     def amend(self, table: Table, *, times: Integers, changed: frozenset[str]) -> int:
         """Correct rows of this layer's entities, as far as declared columns say what they are."""
@@ -281,17 +279,11 @@ class _Layer:
                 table.columns.place(name)
 
     def _prepare(self, table: Table, expressions: _Set) -> None:
-        for name, values, errors in expressions.evaluate(table):
-            table.put(name, values, errors)
+        table.take(expressions.names, expressions.evaluate(table))
         for hidden in self._numbers:
             if hidden.columns <= table.known:
                 [column] = hidden.columns
                 table.put(hidden.name, table.column(column).cast(pa.int64()), NO_ERRORS)
-
-    @staticmethod
-    def _take(table: Table, entity: Entity, found: Sequence[Found]) -> None:
-        for name, (values, errors) in zip(entity.outputs, found, strict=True):
-            table.put(name, values, errors)
 
 
 @lru_cache
@@ -339,17 +331,27 @@ class _Outputs:
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""
-        evaluated = {name: (v, e) for name, v, e in self._set.evaluate(table)}
+        found = self._set.evaluate(table)
+        evaluated = dict(zip(self._set.names, found, strict=True))
+        if not table.errors and not any(errors for _, errors in found):
+            columns = table.columns
+            plain = [
+                evaluated[f.name][0] if f.column is None else columns.column(f.column)
+                for f in self._features
+            ]
+            return Features(plain, self._schema, {})
+        return self._with_errors(table, evaluated)
+
+    def _with_errors(self, table: Table, evaluated: Mapping[str, Found]) -> Features:
         values: list[Column] = []
         errors: dict[str, Errors] = {}
         for feature in self._features:
             if feature.column is not None:
-                column, wrong = table.columns.column(feature.column), table.errors
-                failed = wrong.get(feature.column, NO_ERRORS) if wrong else NO_ERRORS
+                column = table.columns.column(feature.column)
+                failed = table.errors.get(feature.column, NO_ERRORS)
             else:
                 column, failed = evaluated[feature.name]
-                inherited = table.inherited(feature.columns) if table.errors else NO_ERRORS
-                if inherited:
+                if inherited := table.inherited(feature.columns):
                     column, failed = with_errors(array_of(column), {**failed, **inherited})
             values.append(column)
             if failed:

@@ -54,6 +54,15 @@ class Table:
                 column, self.errors[name] = with_errors(array_of(column), failed)
         self.columns.put(name, column)
 
+    def take(self, names: Sequence[str], found: Sequence[tuple[Column, Errors]]) -> None:
+        """Take in columns of those names, each with its errors."""
+        if self.errors or any(errors for _, errors in found):
+            for name, (column, errors) in zip(names, found, strict=True):
+                self.put(name, column, errors)
+        else:
+            made = [column for column, _ in found]
+            self.columns.put_all(dict(zip(names, made, strict=True)))
+
     def inherited(self, columns: frozenset[str]) -> dict[int, str]:
         """The errors in any of the columns."""
         if not self.errors:

@@ -109,11 +109,6 @@ class Slab:
         found: pa.Array[Any] = pa.Array.from_buffers(self.shape.arrow[i], self.rows, buffers, nulls)
         return found
 
-    def place(self, i: int) -> Place:
-        """Where column i lies."""
-        valid, _, values, _ = self.spans[i]
-        return (self.address + values, self.address + valid if self.nulls[i] else 0, 0, 0)
-
 
 Column: TypeAlias = "pa.Array[Any] | Piece"
 
@@ -121,23 +116,25 @@ Column: TypeAlias = "pa.Array[Any] | Piece"
 class Piece:
     """A column of a slab, made an array of Arrow when it is asked for."""
 
-    __slots__ = ("_array", "_place", "_slab")
+    __slots__ = ("_array", "_number", "_slab")
 
-    def __init__(self, slab: Slab, place: int) -> None:
-        self._slab, self._place = slab, place
+    def __init__(self, slab: Slab, number: int) -> None:
+        self._slab, self._number = slab, number
         self._array: pa.Array[Any] | None = None
 
     @property
     def array(self) -> pa.Array[Any]:
         """The column as Arrow has it."""
         if self._array is None:
-            self._array = self._slab.array(self._place)
+            self._array = self._slab.array(self._number)
         return self._array
 
     @property
     def place(self) -> Place:
         """Where it lies."""
-        return self._slab.place(self._place)
+        slab, number = self._slab, self._number
+        valid, _, values, _ = slab.spans[number]
+        return slab.address + values, slab.address + valid if slab.nulls[number] else 0, 0, 0
 
 
 def array_of(column: Column) -> pa.Array[Any]:
@@ -165,6 +162,12 @@ class Columns:
         """Add a column, or have another in its place."""
         self._made[name] = column
         self._places.pop(name, None)
+
+    def put_all(self, columns: Mapping[str, Column]) -> None:
+        """Add columns, or have others in their places."""
+        self._made.update(columns)
+        for name in self._places.keys() & columns.keys():
+            del self._places[name]
 
     def column(self, name: str) -> Column:
         """The column of that name."""
