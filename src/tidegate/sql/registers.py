@@ -392,6 +392,8 @@ _compiled: list[Any] = []
 
 def machine() -> Callable[..., int]:
     """The compiled `run`; compiled, or loaded from the cache on disk, when first asked for."""
+    if _compiled:
+        return cast(Callable[..., int], _compiled[0])
     with _compiling:
         if not _compiled:
             made: Any = njit(nogil=True, cache=True, error_model="numpy")(_run)
