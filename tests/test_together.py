@@ -5,8 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(len(ALLOWED) < 2, reason="there is one processor
 
 
 @contextmanager
-def joined(together: Together) -> Iterator[int]:
-    """A thread of its own among those together; its id."""
+def running(first: Callable[[], None] = lambda: None) -> Iterator[int]:
+    """A thread that does something `first` and then waits; its id."""
     found: list[int] = []
     begun, ended = threading.Event(), threading.Event()
 
     def run() -> None:
-        together.join()
+        first()
         found.append(threading.get_native_id())
         begun.set()
         ended.wait()
@@ -35,6 +35,11 @@ def joined(together: Together) -> Iterator[int]:
     yield found[0]
     ended.set()
     thread.join()
+
+
+def joined(together: Together) -> AbstractContextManager[int]:
+    """A thread of its own among those together; its id."""
+    return running(together.join)
 
 
 def small_ones(together: Together, count: int = 100) -> None:
@@ -125,23 +130,11 @@ def test_threads_and_processes_begun_by_one_of_them_run_where_they_like(
     try:
         small_ones(together)
         [place] = os.sched_getaffinity(0)
-        found: list[int] = []
-        begun, ended = threading.Event(), threading.Event()
-
-        def run() -> None:
-            found.append(threading.get_native_id())
-            begun.set()
-            ended.wait()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        begun.wait()
-        assert os.sched_getaffinity(found[0]) == {place}
-        together.note(1)
-        assert os.sched_getaffinity(found[0]) == ALLOWED
-        assert os.sched_getaffinity(0) == {place}
-        ended.set()
-        thread.join()
+        with running() as thread:
+            assert os.sched_getaffinity(thread) == {place}
+            together.note(1)
+            assert os.sched_getaffinity(thread) == ALLOWED
+            assert os.sched_getaffinity(0) == {place}
         with subprocess.Popen(["sleep", "60"]) as process:
             assert os.sched_getaffinity(process.pid) == {place}
             together.release(process.pid)

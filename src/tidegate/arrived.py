@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tidegate.batches import empty, joined
 from tidegate.eventlog.contract import Entry
 from tidegate.events.decode import Decoded
 from tidegate.outcome import DEAD_LETTERS, DUPLICATES
 from tidegate.schema import Schema
-from tidegate.windows.batches import empty, joined
 
 Integers = npt.NDArray[np.int64]
 

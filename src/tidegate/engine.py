@@ -22,6 +22,7 @@ import pyarrow as pa
 import structlog
 
 from tidegate.arrived import Arrived, dead_letters
+from tidegate.batches import empty
 from tidegate.clock import Clock
 from tidegate.controls import (
     ControlRecord,
@@ -51,7 +52,6 @@ from tidegate.program import Program
 from tidegate.proposals import Proposal, waiting
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
-from tidegate.windows.batches import empty
 from tidegate.windows.state import Closed, WindowState
 
 if TYPE_CHECKING:

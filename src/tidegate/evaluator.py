@@ -91,8 +91,7 @@ class Evaluator:
         seen, table, failed = Columns(events), None, []
         ids = event_ids(events, program.schema)
         if computed is not None:
-            for name, column in zip(computed.schema.names, computed.columns, strict=True):
-                seen.put(name, column)
+            seen.put_all(dict(zip(computed.schema.names, computed.columns, strict=True)))
             table = self._rows(events, ids, computed)
             failed = failed_features(computed.errors)
         self._list(seen, before)

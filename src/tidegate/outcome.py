@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from tidegate.batches import joined as one_batch
 from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
-_concatenate: Any = vars(pa)["concat_batches"]  # which its stubs do not know
 
 
 def _schema(*fields: pa.Field[Any]) -> pa.Schema:
@@ -219,7 +219,4 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
 
 def _concatenated(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     some = [batch for batch in batches if batch.num_rows]
-    if len(some) < 2:
-        return (some or batches)[0]
-    whole: pa.RecordBatch = _concatenate(some)
-    return whole
+    return one_batch(some or batches[:1], batches[0].schema)

@@ -231,8 +231,8 @@ class Table:
     ) -> None:
         """Merge files of the partitions up to about `bytes_target`; appends may go on.
 
-        `merged` is called after each merge.
         Those of half of it and more stay as they are: rows are not written again for little.
+        `merged` is called after each merge.
         """
         for date in partitions:
             small = [f for f in self.files() if f.date == date and f.bytes < bytes_target // 2]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tidegate.batches import empty
 from tidegate.schema import Schema
 from tidegate.sql.expression import Evaluated, Expression, ExpressionSet
 from tidegate.sql.tree import COLUMN
-from tidegate.windows.batches import empty
 
 # The first held column: the event time as int64. No name of a user's column begins with a blank.
 HELD_TIME = " event_time"

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tidegate.batches import empty, joined
 from tidegate.errors import DamageError
 from tidegate.outcome import LATE_ROWS
 from tidegate.sql.expression import Evaluated
-from tidegate.windows.batches import empty, joined
 from tidegate.windows.groups import Groups
 from tidegate.windows.intake import HELD_TIME, Taken
 from tidegate.windows.query import WindowQuery
