@@ -73,6 +73,12 @@ class Use:
         tick = os.sysconf("SC_CLK_TCK")
         return cls(int(times[11]) / tick, int(times[12]) / tick, int(peak) * 1024 / 1e6)
 
+    @classmethod
+    def of_children(cls, process: int) -> list[Use]:
+        """What each process has used that another one has started and that runs still."""
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return [cls.now(int(child)) for child in children]
+
     @property
     def seconds(self) -> float:
         """Processor time in user and system mode."""

@@ -209,7 +209,7 @@ def _open_loop(
     over = _flooded(
         served, path, _from_end(lines, 2), clients=5 * clients, seconds=size.overload_seconds
     )
-    after = served.use()
+    after, porters_mb = served.use(), served.children_mb()
     time.sleep(2.0)
     calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=_from_end(lines, 3))
     yield Result.beside(
@@ -222,7 +222,8 @@ def _open_loop(
         note=f"{over['asked_rate']:,.0f} requests/s, {over['decided_rate']:,.0f} of them decided, "
         f"the rest refused with 429, {over['failed']:,.0f} failed otherwise; with {clients} "
         f"clients {at_most['decided_rate']:,.0f} decided; peak memory {before.peak_mb:,.0f} MB "
-        f"before and {after.peak_mb:,.0f} MB after {size.overload_seconds:g} seconds",
+        f"before and {after.peak_mb:,.0f} MB after {size.overload_seconds:g} seconds, and "
+        f"{porters_mb:,.0f} MB for the porter",
     )
     yield Result.beside(
         "score.overload_after",

@@ -36,6 +36,10 @@ class Served:
         """What its process has used so far."""
         return Use.now(self.process)
 
+    def children_mb(self) -> float:
+        """Peak memory of the processes that it has started, together."""
+        return sum(use.peak_mb for use in Use.of_children(self.process))
+
     def wait_until_written(self, offset: int) -> float:
         """Wait until the tables hold all below an offset; the time then (`perf_counter`).
 

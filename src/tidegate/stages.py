@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -39,6 +39,12 @@ class Histogram:
         """Count one that took so long."""
         with self._lock:
             self.counts[bisect_left(BUCKETS, seconds)] += 1
+            self.seconds += seconds
+
+    def merge(self, counts: Sequence[int], seconds: float) -> None:
+        """Add what was counted elsewhere, bucket by bucket."""
+        with self._lock:
+            self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
             self.seconds += seconds
 
     def since(self, began: float) -> float:

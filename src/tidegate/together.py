@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-SMALL_RECORDS = 256  # of a commit; the interpreter is what such a one takes its time for
+SMALL_RECORDS = 1_024  # of a commit; the interpreter is what such a one takes its time for
 _SMALL_IN_A_ROW = 32  # commits, until the threads are brought together
 _SECONDS_IN_A_PLACE = 10.0  # then another processor is looked for, should this one be shared
 _WORTH_MOVING = 0.1  # of a processor's time

@@ -204,6 +204,12 @@ class Service:
         "30 seconds",
         "How long running requests and waiting work may take to end when the server is stopped.",
     )
+    porters: int = setting(
+        Integer(0, 64),
+        1,
+        "Processes that keep connections on which `POST /v1/score` is asked again and again, "
+        "started when there are any; with 0, or with TLS, the one process keeps all of them.",
+    )
     producer_endpoint: bool = setting(
         Boolean(),
         False,  # noqa: FBT003 - a default as it is written

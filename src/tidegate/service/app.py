@@ -41,9 +41,9 @@ from tidegate.service.query.description import BODIES as QUERY_BODIES
 from tidegate.service.query.description import query_path
 from tidegate.service.query.endpoint import QueryEndpoint
 from tidegate.service.requests import RequestIds
-from tidegate.service.score.answers import NoneScored, NotScored, Reason, Scored
 from tidegate.service.score.description import score_path
 from tidegate.service.score.endpoint import ScoreEndpoint
+from tidegate.service.score.shapes import NoneScored, NotScored, Reason, Scored
 from tidegate.service.state import State
 from tidegate.service.versions.endpoints import BODIES as VERSION_BODIES
 from tidegate.service.versions.endpoints import versions_routes

@@ -8,11 +8,12 @@ of the hot routes are answered from here (`exchange.py`), all others by the appl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -28,6 +29,8 @@ from tidegate.service.metrics.tally import Tally
 from tidegate.service.requests import RequestIds
 
 _HEAD_BYTES_MAX = 64 << 10
+_SCORE = b"/v1/score"
+_BUSY_DECISIONS = 8  # asked on one connection: it is one that goes on asking
 # Set in a request's state where its work is worth nothing to a sender that says no more: one that
 # is gone looks the same as one that still listens.
 ENDS_WITH_SENDER = "ends_with_sender"
@@ -37,6 +40,16 @@ _WIRE_FACTOR = 8
 
 # Whether a caller may take a hot route: authorization, path and address.
 Admits = Callable[[bytes | None, str, str], bool]
+
+
+class Lodge(Protocol):
+    """Where connections may go that ask for decisions again and again."""
+
+    def wants(self) -> bool:
+        """Whether one may be given away now."""
+
+    def take(self, connection: int) -> None:
+        """Give it away, by a descriptor that is closed when it has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Limits:
     tally: Tally
     routes: Mapping[bytes, Route] = field(default_factory=dict)
     admits: Admits = lambda _authorization, _path, _address: True
+    lodge: Lodge | None = None
 
     @property
     def wire_bytes_max(self) -> int:
@@ -61,11 +75,18 @@ class Limits:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `_since` is when it began to owe us a request; None once that is whole."""
+    """One connection. `_since` is when it began to owe us a request; None once that is whole.
 
-    def __init__(self, *args: Any, limits: Limits, **named: Any) -> None:
+    `first` is what a porter had read of it before it gave it back; None if it was with none.
+    """
+
+    def __init__(
+        self, *args: Any, limits: Limits, first: bytes | None = None, **named: Any
+    ) -> None:
         super().__init__(*args, **named)
         self._limits = limits
+        self._first = first
+        self._decisions = 0
         self._since: float | None = None
         self._has_head = False
         self._has_begun = False
@@ -82,6 +103,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._since = self.loop.time()
         self._address = self.client[0] if self.client else ""
+        if self._first:
+            self.data_received(self._first)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The sender is gone: nobody waits for the request that is being answered."""
@@ -190,6 +213,23 @@ class Connection(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
+        if exchange.path == _SCORE and self._limits.lodge is not None:
+            self._decisions += 1
+            if self._decisions >= _BUSY_DECISIONS and self._first is None:
+                self.loop.call_soon(self._move, self._limits.lodge)
+
+    def _move(self, lodge: Lodge) -> None:
+        """Leave for a porter, if nothing is under way and one has room."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        is_idle = cycle is None or cycle.response_complete
+        is_between = is_idle and not self.pipeline and self._since is None and not self._has_begun
+        if not is_between or self.transport.is_closing() or self.scheme != "http":
+            return
+        if self.transport.get_write_buffer_size() or not lodge.wants():
+            return
+        self.transport.pause_reading()
+        lodge.take(os.dup(self.transport.get_extra_info("socket").fileno()))
+        self.transport.abort()  # only this end: the porter has it now
 
     def _defaults(self) -> bytes:
         """The headers that the server adds to every answer; it renews them once a second."""

@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import cast
 
@@ -22,6 +22,7 @@ from tidegate.project.project import Project
 from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
+from tidegate.service.porter.lodge import Lodge
 from tidegate.service.protocol import Connection, Limits
 from tidegate.service.requests import RequestIds
 from tidegate.service.signals import Signals
@@ -183,6 +184,8 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
     app = create_app(pipeline, request_ids=ids, bare=bare)
     state: State = app.state.service
     settings = state.settings
+    lodge = Lodge(state)
+    state.porters_wait = lambda: lodge.waiting
     limits = Limits(
         settings.body_bytes_max,
         settings.request_timeout_us / 1e6,
@@ -190,6 +193,7 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
         tally=state.tally,
         routes=state.short_routes,
         admits=state.lets_post,
+        lodge=lodge if settings.porters else None,
     )
     config = uvicorn.Config(
         app,
@@ -206,17 +210,19 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
     state.note_keys()
     config.load()
     config.ssl = tls_context(settings, pipeline.project.root)
-    return Server(config, state, on_ready=on_ready)
+    return Server(config, state, lodge, on_ready=on_ready)
 
 
 class Server(uvicorn.Server):
     """uvicorn with an orderly end of its own: no signal is raised again, nothing is cancelled."""
 
     def __init__(
-        self, config: uvicorn.Config, state: State, *, on_ready: Callable[[], None]
+        self, config: uvicorn.Config, state: State, lodge: Lodge, *, on_ready: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._state = state
+        self._state, self._lodge = state, lodge
+        lodge.adopt = self._adopt
+        self._adopting: set[asyncio.Task[None]] = set()
         self._on_ready = on_ready
         self._sweep_ticks = 1 if state.settings.request_timeout_us < 5_000_000 else 10
 
@@ -257,6 +263,7 @@ class Server(uvicorn.Server):
             listener.close()
         for connection in self._connections():
             connection.shutdown()
+        self._lodge.close()
         seconds = self._state.settings.drain_timeout_us / 1e6
         await self._until_quiet(min(_ARRIVING_SECONDS, seconds))
         for connection in self._connections():
@@ -264,8 +271,29 @@ class Server(uvicorn.Server):
         await self._until_quiet(seconds)
         for connection in self._connections():
             connection.transport.abort()
+        self._lodge.kill()
         self._state.pipeline.together.leave()
         self._state.close()
+
+    def _adopt(self, sock: socket.socket, data: bytes) -> None:
+        """Take a connection that a porter gives back."""
+        adopting = asyncio.get_running_loop().create_task(self._let_in(sock, data))
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
+
+    async def _let_in(self, sock: socket.socket, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        make = partial(
+            made,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=loop,
+            first=data,
+        )
+        with suppress(OSError):  # it is gone
+            await loop.connect_accepted_socket(make, sock)
 
     def _connections(self) -> list[Connection]:
         return cast("list[Connection]", list(self.server_state.connections))
@@ -274,7 +302,7 @@ class Server(uvicorn.Server):
         """Wait until all connections are closed and all requests answered, or the time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while self.server_state.connections or self.server_state.tasks:
+        while self.server_state.connections or self.server_state.tasks or self._lodge.is_busy:
             if loop.time() >= deadline:
                 return
             await asyncio.sleep(0.02)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from tidegate.access import NOBODY, Caller
 from tidegate.access.audit import SOURCE
@@ -22,7 +23,22 @@ from tidegate.service.journal import Journal
 from tidegate.service.metrics.tally import Tally
 from tidegate.service.query.pool import QueryPool
 from tidegate.service.score.desk import Desk
-from tidegate.service.score.recorder import Recorder
+from tidegate.service.score.recorder import Late, Recorder
+from tidegate.verdicts import Results, Verdict
+
+
+class Office(Protocol):
+    """What is shared by all who answer `POST /v1/score`, wherever they read the requests."""
+
+    def first_decisions(self, verdicts: Sequence[Verdict], then: Callable[[Results], None]) -> None:
+        """Look up the first decisions on repeated events, and go on with them in their place."""
+
+    def note(self, late: Late) -> None:
+        """A request was answered without a decision."""
+
+    def forget(self, late: Late) -> None:
+        """The events of a request answered so were not taken."""
+
 
 # The log may run ahead of the engine by this many full queues before senders are held back.
 _BACKLOG_QUEUES = 10
@@ -46,6 +62,8 @@ class State:
     # Those of `POST /v1/score`, once somebody has asked it.
     desk: Desk | None = None
     recorder: Recorder | None = None
+    office: Office | None = None
+    porters_wait: Callable[[], int] = lambda: 0  # events that came by porters
     # Splitting and inflating let go of the interpreter's lock, so two threads are of use.
     bodies: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "body"))
     lookups: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "lookup"))

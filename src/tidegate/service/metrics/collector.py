@@ -144,6 +144,7 @@ class ServiceCollector(Collector):
     def _scores(self) -> Iterator[Metric]:
         desk, recorder = self._state.desk, self._state.recorder
         waiting, given = (desk.waiting if desk else 0), (recorder.given if recorder else 0)
+        waiting += self._state.porters_wait()
         yield _gauge("tidegate_score_waiting", "Events whose decision somebody waits for", waiting)
         yield _total("tidegate_score_fallbacks", "Answers without a decision in time", given)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from tidegate.service.journal import Journal
 from tidegate.stages import Histogram
 
@@ -21,8 +23,20 @@ class Tally:
         """Count one request; those that failed or took long are written down as well."""
         key = (method, route, status)
         self.requests[key] = self.requests.get(key, 0) + 1
+        self._latency(route).add(seconds)
+        self._journal.note(method, route, status, seconds, request_id)
+
+    def merge(
+        self, route: str, statuses: Mapping[int, int], counts: Sequence[int], seconds: float
+    ) -> None:
+        """Count what was answered elsewhere: POSTs by status, and how long they took by bucket."""
+        for status, count in statuses.items():
+            key = ("POST", route, status)
+            self.requests[key] = self.requests.get(key, 0) + count
+        self._latency(route).merge(counts, seconds)
+
+    def _latency(self, route: str) -> Histogram:
         latency = self.latencies.get(route)
         if latency is None:
             latency = self.latencies[route] = Histogram()
-        latency.add(seconds)
-        self._journal.note(method, route, status, seconds, request_id)
+        return latency

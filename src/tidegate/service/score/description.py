@@ -6,8 +6,8 @@ from typing import Any
 
 from tidegate.service.description import errors, shown
 from tidegate.service.events.description import encoding, events_body
-from tidegate.service.score.answers import Scored
 from tidegate.service.score.endpoint import TIMEOUT_MS_MAX
+from tidegate.service.score.shapes import Scored
 
 _TEXT = """
 The body is as for `POST /v1/events`. The events are made durable and decided, with features that

@@ -17,10 +17,10 @@ from tidegate.service.bodies import Bodies, is_one_record
 from tidegate.service.errors import Refusal, internal_error, refusal_of
 from tidegate.service.events.body import Disconnected, check_media_type
 from tidegate.service.exchange import Exchange
-from tidegate.service.score.answers import Fallback
 from tidegate.service.score.desk import Desk
 from tidegate.service.score.question import Question
-from tidegate.service.score.recorder import Recorder
+from tidegate.service.score.recorder import Late, Recorder
+from tidegate.service.score.shapes import Fallback
 from tidegate.service.state import State
 from tidegate.verdicts import Decided, Repeated, Results, Verdict
 
@@ -171,7 +171,7 @@ class _Office:
             waiting_max=self._settings.waiting_max,
             hold_back_seconds=self._settings.hold_back_after_us / 1e6,
         )
-        state.desk, state.recorder = self.desk, self._recorder
+        state.desk, state.recorder, state.office = self.desk, self._recorder, self
 
     def fallback(self, seconds: float) -> Fallback:
         """What is answered when a time has run out."""
@@ -218,13 +218,13 @@ class _Office:
         """The time, UTC microseconds."""
         return self._state.pipeline.clock.now()
 
-    def note(self, question: Question) -> None:
-        """A question was answered without a decision."""
-        self._recorder.note(question)
+    def note(self, late: Late) -> None:
+        """A request was answered without a decision."""
+        self._recorder.note(late)
 
-    def forget(self, question: Question) -> None:
-        """The events of a question answered so were not taken."""
-        self._recorder.forget(question)
+    def forget(self, late: Late) -> None:
+        """The events of a request answered so were not taken."""
+        self._recorder.forget(late)
 
     def close(self) -> None:
         """Record what is left."""

@@ -7,22 +7,14 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Protocol
 
-import msgspec
-
 from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError
 from tidegate.hiding import Hiding
 from tidegate.records import Records
 from tidegate.service.edge import log_failure
 from tidegate.service.errors import internal_error
-from tidegate.service.score.answers import (
-    Answer,
-    Fallback,
-    fallen_back,
-    not_scored,
-    scored,
-    written,
-)
+from tidegate.service.score.answers import not_scored, scored
+from tidegate.service.score.shapes import Answer, Fallback, fallen_back, id_of, written
 from tidegate.verdicts import Awaited, Decided, Refused, Repeated, Results, Verdict
 
 
@@ -168,7 +160,7 @@ class Question:
 
     def _ids(self) -> list[str | None]:
         records = [self.events] if isinstance(self.events, bytes) else self.events
-        return [_id_of(record, self._office.id_column) for record in records]
+        return [id_of(record, self._office.id_column) for record in records]
 
     def records(self) -> list[AnswerRecord] | None:
         """What was answered on each event; None while it is not known where they lie."""
@@ -182,13 +174,3 @@ class Question:
             for event_id, offset in zip(self._ids(), self._offsets(), strict=True)
             if offset is not None and offset not in dead
         ]
-
-
-def _id_of(record: bytes, column: str) -> str | None:
-    """The id in a record, as far as it can be read; None for what is no JSON object."""
-    try:
-        fields = msgspec.json.decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    found = fields.get(column) if isinstance(fields, dict) else None
-    return str(found) if isinstance(found, str | int) else None

@@ -1,0 +1,234 @@
+"""The counter: where a porter's requests wait for what the house decides.
+
+Requests that come in during one turn of the loop go to the house together. Each has a time of its
+own; when that has run out it is answered with the project's fallback, and the house is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from itertools import groupby, repeat
+from time import monotonic, perf_counter
+
+from msgspec import UNSET
+
+from tidegate.errors import OverloadedError
+from tidegate.service.errors import Refusal
+from tidegate.service.exchange import Exchange
+from tidegate.service.porter.head import Found
+from tidegate.service.porter.messages import (
+    Asked,
+    Decisions,
+    Elsewhere,
+    FromHouse,
+    Late,
+    NoEvents,
+    Refused,
+    Welcome,
+    framed,
+)
+from tidegate.service.score.shapes import (
+    Answer,
+    Fallback,
+    NotScored,
+    Reason,
+    Scored,
+    fallen_back,
+    id_of,
+    written,
+)
+
+# Messages to the house that are not answered. What comes meanwhile would only wait there, and each
+# message costs the house as much as several events.
+_UNDER_WAY_MAX = 1
+_FREE_WAITING = 64  # that many may wait, whatever the time that the oldest of them has waited
+
+
+class Asking:
+    """A request that waits; `leave` lets the house answer it in its own way."""
+
+    __slots__ = (
+        "authorization",
+        "body",
+        "exchange",
+        "leave",
+        "number",
+        "place",
+        "seconds",
+        "timer",
+    )
+
+    def __init__(
+        self, exchange: Exchange, found: Found, *, seconds: float, leave: Callable[[], None]
+    ) -> None:
+        self.exchange, self.leave, self.seconds = exchange, leave, seconds
+        self.body, self.authorization = found.body, found.head.authorization
+        self.number = self.place = -1
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Counter:
+    """For one event loop; `send` takes bytes for the house."""
+
+    def __init__(
+        self,
+        welcome: Welcome,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        send: Callable[[bytes], None],
+    ) -> None:
+        self._welcome, self._loop, self._send = welcome, loop, send
+        self._version = welcome.version
+        self._number = 0
+        self._is_flushing = False
+        self._here: list[Asking] = []  # of this turn of the loop
+        self._asked: dict[int, dict[int, Asking]] = {}  # by number and place
+        self._since: dict[int, float] = {}
+        self.waiting = 0
+
+    def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
+        """Put a request to the house. Raises: OverloadedError."""
+        self._check()
+        timeout_ms = found.head.timeout_ms
+        seconds = self._welcome.timeout_seconds if timeout_ms is None else timeout_ms / 1000
+        asking = Asking(exchange, found, seconds=seconds, leave=leave)
+        asking.timer = self._loop.call_later(seconds, self._expire, asking)
+        self._here.append(asking)
+        self.waiting += 1
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Hand over what is here at the end of this turn, unless the house has enough to do."""
+        if self._here and not self._is_flushing and len(self._asked) < _UNDER_WAY_MAX:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _check(self) -> None:
+        if self.waiting >= self._welcome.waiting_max:
+            raise OverloadedError("too many events wait for their decision", retry_after_seconds=1)
+        if self.waiting >= _FREE_WAITING and self._oldest() > self._welcome.hold_back_seconds:
+            raise OverloadedError("decisions take too long at present", retry_after_seconds=1)
+
+    def _oldest(self) -> float:
+        first = next(iter(self._since.values()), None)
+        return 0.0 if first is None else monotonic() - first
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        here, self._here = self._here, []
+        for authorization, some in groupby(here, key=lambda a: a.authorization):
+            self._hand_over(authorization, list(some))
+
+    def _hand_over(self, authorization: bytes | None, some: list[Asking]) -> None:
+        self._number += 1
+        number, end, ends = self._number, -1, []
+        for place, asking in enumerate(some):
+            asking.number, asking.place = number, place
+            end += 1 + len(asking.body)
+            ends.append(end)
+        self._asked[number] = dict(enumerate(some))
+        self._since[number] = monotonic()
+        payload = b"\n".join([asking.body for asking in some])
+        self._send(framed(Asked(number, authorization, payload, ends)))
+
+    # -- what the house says ---------------------------------------------------------------------
+
+    def receive(self, message: FromHouse) -> None:
+        """Answer those that the house has told of."""
+        match message:
+            case Decisions():
+                self._decided(message)
+            case NoEvents():
+                self._no_events(message)
+            case Refused():
+                self._refused(message)
+            case Elsewhere():
+                for asking in self._taken(message.number, None):
+                    if asking is not None:
+                        asking.leave()
+            case _:
+                pass
+
+    def _taken(self, number: int, places: Iterable[int] | None) -> list[Asking | None]:
+        """Those at places of what was asked, who wait no more; None for who has an answer."""
+        asked = self._asked.get(number, {})
+        taken: list[Asking | None] = []
+        for place in list(asked) if places is None else places:
+            asking = asked.pop(place, None)
+            if asking is None or asking.timer is None:
+                taken.append(None)
+                continue
+            asking.timer.cancel()
+            asking.timer = None
+            self.waiting -= 1
+            taken.append(asking)
+        if not asked and self._asked.pop(number, None) is not None:
+            del self._since[number]
+            self._flush_soon()
+        return taken
+
+    def _decided(self, told: Decisions) -> None:
+        now = perf_counter()
+        features = zip(*told.features, strict=True) if told.names else repeat(())
+        columns = (told.event_ids, told.actions, told.scores, told.rules, told.versions)
+        rows = zip(*columns, told.offsets, strict=True)
+        for asking, row, values in zip(
+            self._taken(told.number, told.places), rows, features, strict=False
+        ):
+            if asking is None:
+                continue
+            event_id, action, score, rules, self._version, offset = row
+            exchange = asking.exchange
+            answer = Scored(
+                event_id,
+                action,
+                score,
+                [Reason(r["name"], r["action"], r["reason"]) for r in rules if r["mode"] == "live"],
+                dict(zip(told.names, values, strict=True)),
+                self._version,
+                offset,
+                int((now - exchange.began) * 1e6),
+                duplicate=True if told.are_repeated else UNSET,
+            )
+            _answer(exchange, answer)
+
+    def _no_events(self, told: NoEvents) -> None:
+        askings = self._taken(told.number, [record[0] for record in told.records])
+        for asking, (_, offset, reason, column, message) in zip(askings, told.records, strict=True):
+            if asking is not None:
+                _answer(asking.exchange, NotScored(offset, reason, column, message))
+
+    def _refused(self, told: Refused) -> None:
+        refusal = Refusal(
+            *(told.status, told.code, told.message), retry_after_seconds=told.retry_after_seconds
+        )
+        for asking in self._taken(told.number, told.places):
+            if asking is not None:
+                asking.exchange.refuse(refusal)
+
+    # -- out of time -----------------------------------------------------------------------------
+
+    def _expire(self, asking: Asking) -> None:
+        """Answer without a decision; the event is decided all the same."""
+        if asking.number < 0:
+            self._flush()
+        asking.timer = None
+        self.waiting -= 1
+        reason = f"no decision within {asking.seconds * 1000:g} ms"
+        given = Fallback(self._welcome.fallback_action, reason, self._version)
+        event_id = id_of(asking.body, self._welcome.id_column)
+        exchange = asking.exchange
+        latency_us = int((perf_counter() - exchange.began) * 1e6)
+        _answer(exchange, fallen_back(given, event_id=event_id, offset=None, latency_us=latency_us))
+        late = Late(
+            *(asking.number, asking.place, event_id or "", given.action, reason),
+            answered_at=time.time_ns() // 1_000,
+        )
+        self._send(framed(late))
+
+
+def _answer(exchange: Exchange, answer: Answer) -> None:
+    status, body = written([answer], is_array=False, request_id=exchange.request_id)
+    exchange.answer(status, body)

@@ -1,0 +1,413 @@
+"""The lodge: the house's side of its porters. Starts them, gives them connections, and decides.
+
+For one event loop. Porters are started when the first busy connection is there, and again should
+one end; while none is ready, connections simply stay where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import structlog
+
+from tidegate.controls import AnswerRecord
+from tidegate.errors import TidegateError, TransientError
+from tidegate.records import Records
+from tidegate.service.errors import refusal_of
+from tidegate.service.porter.messages import (
+    Asked,
+    Close,
+    Decisions,
+    Elsewhere,
+    Frames,
+    FromHouse,
+    FromPorter,
+    Late,
+    NoEvents,
+    Ready,
+    Refused,
+    Welcome,
+    framed,
+)
+from tidegate.service.porter.moves import Moves, pair
+from tidegate.service.score.desk import SOURCE
+from tidegate.service.state import State
+from tidegate.verdicts import Awaited, Decided, Results, Rows
+
+_log = structlog.get_logger()
+
+PATH = "/v1/score"
+_AGAIN_SECONDS = 10.0  # after one has ended that was not told to
+_TOLD_MAX = 4_096  # submissions kept after they were told, for answers without a decision
+# What the process needs to find its own modules; secrets are in no variable that it is given.
+_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
+
+Adopt = Callable[[socket.socket, bytes], None]
+
+
+class Lodge:
+    """Porters of one server; `adopt` takes a connection that one of them gives back."""
+
+    def __init__(self, state: State, *, adopt: Adopt = lambda sock, _: sock.close()) -> None:
+        self._state, self.adopt = state, adopt
+        self._count = state.settings.porters
+        self._porters: list[_Porter] = []
+        self._next = 0
+        self._is_closing = False
+        self._not_before = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Events whose decision somebody waits for."""
+        return sum(porter.waiting for porter in self._porters)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a porter has not ended yet."""
+        return bool(self._porters)
+
+    def wants(self) -> bool:
+        """Whether a busy connection may be given away; starts the porters if there are none."""
+        if self._is_closing or not self._count:
+            return False
+        self._start()
+        return any(porter.is_ready for porter in self._porters)
+
+    def take(self, connection: int) -> None:
+        """Give away a connection, by a descriptor that is closed when it has gone."""
+        ready = [porter for porter in self._porters if porter.is_ready]
+        self._next += 1
+        ready[self._next % len(ready)].moves.send(connection, b"")
+
+    def close(self) -> None:
+        """Have the porters take nothing more and end."""
+        self._is_closing = True
+        for porter in self._porters:
+            porter.close()
+
+    def kill(self) -> None:
+        """End those that have not ended."""
+        for porter in list(self._porters):
+            porter.kill()
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        if len(self._porters) >= self._count or loop.time() < self._not_before:
+            return
+        self._not_before = loop.time() + _AGAIN_SECONDS
+        for _ in range(self._count - len(self._porters)):
+            porter = _Porter(self._state, loop, adopt=self.adopt, ended=self._ended)
+            self._porters.append(porter)
+            porter.starting = loop.create_task(porter.start(waiting_max=self._share()))
+
+    def _share(self) -> int:
+        return max(1, self._state.pipeline.project.score.waiting_max // self._count)
+
+    def _ended(self, porter: _Porter) -> None:
+        with suppress(ValueError):
+            self._porters.remove(porter)
+        if not self._is_closing:
+            _log.warning("porter_ended", exit_code=porter.exit_code)
+
+
+class _Porter(asyncio.Protocol):
+    """One of them; the protocol of the talk with it."""
+
+    def __init__(
+        self,
+        state: State,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        adopt: Adopt,
+        ended: Callable[[_Porter], None],
+    ) -> None:
+        self._state, self._loop, self._ended = state, loop, ended
+        self._frames = Frames()
+        self._decoder: msgspec.msgpack.Decoder[FromPorter] = msgspec.msgpack.Decoder(FromPorter)
+        self._asked: dict[int, _Submitted] = {}
+        self._told: OrderedDict[int, _Submitted] = OrderedDict()
+        self._process: asyncio.subprocess.Process | None = None
+        self._talk: asyncio.Transport | None = None
+        own, self._other_moves = pair()
+        self.moves = Moves(own, loop, taken=adopt)
+        self.starting: asyncio.Task[None] | None = None
+        self._has_begun = False
+        self.waiting = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes connections."""
+        return self._has_begun and self._talk is not None and not self._talk.is_closing()
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with, as far as is known."""
+        return None if self._process is None else self._process.returncode
+
+    async def start(self, *, waiting_max: int) -> None:
+        """Start the process and greet it."""
+        own, other = socket.socketpair()
+        handed = (other.fileno(), self._other_moves.fileno())
+        module = "tidegate.service.porter.process"
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", module, *map(str, handed)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=handed,
+                env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for the server
+            )
+        except OSError as error:
+            _log.warning("porter_does_not_start", reason=str(error))
+            own.close()
+            self._end()
+            return
+        finally:
+            other.close()
+            self._other_moves.close()
+        self._state.pipeline.together.release(self._process.pid)
+        own.settimeout(0)
+        await self._loop.connect_accepted_socket(lambda: self, own)
+        self._greet(waiting_max)
+
+    def _greet(self, waiting_max: int) -> None:
+        pipeline, settings = self._state.pipeline, self._state.pipeline.project.score
+        self._say(
+            Welcome(
+                pipeline.program.schema.id,
+                pipeline.engine.program.version,
+                settings.timeout_us / 1e6,
+                settings.fallback_action,
+                waiting_max,
+                settings.hold_back_after_us / 1e6,
+                self._state.settings.slow_request_us / 1e6,
+                secrets.token_hex(4),
+            )
+        )
+
+    def _say(self, message: FromHouse) -> None:
+        if self._talk is not None and not self._talk.is_closing():
+            self._talk.write(framed(message))
+
+    def close(self) -> None:
+        """Have it end when it has answered."""
+        if self._talk is None:
+            self.kill()
+        self._say(Close())
+
+    def kill(self) -> None:
+        """End it, whatever it is at."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        self._end()
+
+    def _end(self) -> None:
+        self.moves.close()
+        self._ended(self)
+
+    # -- what the talk tells ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The process can be told."""
+        self._talk = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it is gone either way
+        """The process has ended."""
+        self._talk = None
+        # What it sent on its way out is taken first.
+        self._loop.call_soon(self._end)
+
+    def data_received(self, data: bytes) -> None:
+        """It says something."""
+        for body in self._frames.feed(data):
+            message = self._decoder.decode(body)
+            if isinstance(message, Asked):
+                self._take(message)
+            elif isinstance(message, Late):
+                self._note(message)
+            elif isinstance(message, Ready):
+                self._has_begun = True
+            else:
+                tally = self._state.tally
+                tally.merge(PATH, message.statuses, message.counts, message.seconds)
+
+    # -- deciding --------------------------------------------------------------------------------
+
+    def _take(self, asked: Asked) -> None:
+        state, number = self._state, asked.number
+        is_known = state.lets_post(asked.authorization, PATH, "")
+        if not is_known or state.hiding_from_sender(asked.authorization, PATH) is not None:
+            self._say(Elsewhere(number))
+            return
+        awaited = Awaited(number, self._tell, in_rows=True)
+        self._asked[number] = _Submitted(awaited, len(asked.ends))
+        self.waiting += len(asked.ends)
+        try:
+            state.check()
+            state.check_backlog()
+            ends = np.array(asked.ends, np.int64)
+            starts = np.concatenate([[0], ends[:-1] + 1])
+            state.pipeline.door.offer(
+                Records(asked.payload, starts, ends),
+                source=SOURCE,
+                token=awaited,
+                notify=self._refuse,
+                awaiting=state.pipeline.verdicts,
+            )
+        except TidegateError as error:
+            self._settle([(awaited, error)])
+
+    def _refuse(self, results: Sequence[tuple[Any, Any]]) -> None:
+        """Called from the door's thread for what cannot be taken."""
+        self._tell([(a, r) for a, r in results if isinstance(r, TidegateError)])
+
+    def _tell(self, results: Sequence[tuple[Awaited, Any]]) -> None:
+        """Called from the engine's thread, with what was decided."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._settle, results)
+
+    def _settle(self, results: Sequence[tuple[Awaited, Rows | TidegateError]]) -> None:
+        for awaited, found in results:
+            number: int = awaited.token
+            submitted = self._asked.pop(number)
+            self.waiting -= submitted.count
+            self._told[number] = submitted
+            if len(self._told) > _TOLD_MAX:
+                self._told.popitem(last=False)
+            if isinstance(found, TidegateError):
+                submitted.forget(self._state)
+                self._say(_refused(number, None, found))
+            else:
+                self._say_rows(number, awaited, found)
+
+    def _say_rows(self, number: int, awaited: Awaited, rows: Rows) -> None:
+        receipt = awaited.receipt
+        assert receipt is not None  # noqa: S101 - it was decided, so it lies somewhere
+        first = receipt.first_offset
+        places = [offset - first for offset in rows.offsets]
+        if places:
+            self._say(_decisions(number, places, rows))
+        if receipt.dead:
+            dead = [
+                (d.row, first + d.row, d.reason.value, d.column, d.message) for d in receipt.dead
+            ]
+            self._say(NoEvents(number, dead))
+        repeated = [r.log_offset - first for r in rows.repeated]
+        if repeated:
+            assert self._state.office is not None  # noqa: S101 - made with the first request
+            then = partial(self._say_repeated, number, repeated)
+            self._state.office.first_decisions(rows.repeated, then)
+        told = {*places, *repeated, *(d.row for d in receipt.dead)}
+        if len(told) < receipt.count:
+            # The engine read them from the log before the door had said who waits for them.
+            error = TransientError("the decision is made and cannot be told: send the event again")
+            lost = [place for place in range(receipt.count) if place not in told]
+            self._say(_refused(number, lost, error))
+
+    def _say_repeated(self, number: int, places: list[int], found: Results) -> None:
+        if isinstance(found, TidegateError):
+            self._say(_refused(number, places, found))
+            return
+        for place, verdict in zip(places, found, strict=True):
+            if isinstance(verdict, Decided):
+                self._say(_decision(number, place, verdict))
+
+    # -- answers without a decision --------------------------------------------------------------
+
+    def _note(self, late: Late) -> None:
+        submitted = self._asked.get(late.number) or self._told.get(late.number)
+        office = self._state.office
+        if submitted is None or office is None:
+            _log.warning("answers_not_recorded", count=1, reason="they are told of too late")
+            return
+        given = _Given(submitted.awaited, late)
+        if late.number in self._asked or submitted.awaited.receipt is not None:
+            submitted.late.append(given)
+            office.note(given)
+
+
+class _Submitted:
+    """Events of one message, and who was answered without a decision on them."""
+
+    __slots__ = ("awaited", "count", "late")
+
+    def __init__(self, awaited: Awaited, count: int) -> None:
+        self.awaited, self.count = awaited, count
+        self.late: list[_Given] = []
+
+    def forget(self, state: State) -> None:
+        """They were not taken: there is nothing to record."""
+        for given in self.late:
+            if state.office is not None:
+                state.office.forget(given)
+
+
+class _Given:
+    """An answer without a decision, to be recorded."""
+
+    __slots__ = ("_awaited", "_late")
+
+    def __init__(self, awaited: Awaited, late: Late) -> None:
+        self._awaited, self._late = awaited, late
+
+    def records(self) -> list[AnswerRecord] | None:
+        """What was answered; None while it is not known where the event lies."""
+        receipt, late = self._awaited.receipt, self._late
+        if receipt is None:
+            return None
+        if any(dead.row == late.place for dead in receipt.dead):
+            return []
+        offset = receipt.first_offset + late.place
+        return [AnswerRecord(late.event_id, offset, late.action, late.reason, late.answered_at)]
+
+
+def _refused(number: int, places: list[int] | None, error: TidegateError) -> Refused:
+    found = refusal_of(error)
+    return Refused(
+        *(number, places, found.status, found.code, str(found), found.retry_after_seconds)
+    )
+
+
+def _decisions(number: int, places: list[int], rows: Rows) -> Decisions:
+    return Decisions(
+        number,
+        places,
+        rows.event_ids,
+        rows.actions,
+        rows.scores,
+        rows.rules,
+        rows.versions,
+        rows.offsets,
+        rows.names,
+        rows.features,
+    )
+
+
+def _decision(number: int, place: int, found: Decided) -> Decisions:
+    return Decisions(
+        number,
+        [place],
+        [found.event_id],
+        [found.action],
+        [found.score],
+        [found.rules],
+        [found.version],
+        [found.log_offset],
+        list(found.features),
+        [[value] for value in found.features.values()],
+        are_repeated=True,
+    )

@@ -1,0 +1,182 @@
+"""A porter's counter: what goes to the house, what is answered, and what is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidegate.errors import OverloadedError
+from tidegate.service.exchange import Exchange
+from tidegate.service.porter.counter import Counter
+from tidegate.service.porter.head import Found, Head
+from tidegate.service.porter.messages import (
+    Asked,
+    Decisions,
+    Elsewhere,
+    Frames,
+    FromPorter,
+    Late,
+    NoEvents,
+    Refused,
+    Welcome,
+)
+
+
+class Desk:
+    """A counter, and all that it says."""
+
+    def __init__(self, *, waiting_max: int = 100, hold_back: float = 10.0) -> None:
+        welcome = Welcome("id", "v1", 5.0, "review", waiting_max, hold_back, 1.0, "p")
+        loop = asyncio.get_running_loop()
+        self.frames = Frames()
+        self.said: list[Any] = []
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.left: list[str] = []
+        self.counter = Counter(welcome, loop, send=self._hear)
+
+    def _hear(self, data: bytes) -> None:
+        self.said += [msgspec.msgpack.decode(b, type=FromPorter) for b in self.frames.feed(data)]
+
+    def ask(self, name: str, *, key: bytes | None = None, timeout_ms: int | None = None) -> None:
+        exchange = Exchange(b"/v1/score", b"", self._answered)
+        exchange.request_id = name
+        body = msgspec.json.encode({"id": name})
+        found = Found(Head(len(body), key, b"", timeout_ms), body, len(body))
+        self.counter.ask(exchange, found, lambda: self.left.append(name))
+
+    def _answered(self, exchange: Exchange, status: int, rest: bytes) -> None:
+        body = rest.partition(b"\r\n\r\n")[2]
+        self.answers[exchange.request_id] = (status, msgspec.json.decode(body))
+
+    def decide(self, number: int, *names: str, first: int = 0, **more: Any) -> None:
+        count = len(names)
+        places = list(range(first, first + count))
+        rules = [
+            [{"name": "r", "action": "block", "mode": m, "reason": "x"} for m in ("live", "shadow")]
+        ]
+        scores: list[float | None] = [None] * count
+        columns = (list(names), ["block"] * count, scores, rules * count, ["v2"] * count)
+        features = [[float(p) for p in places]]
+        self.counter.receive(Decisions(number, places, *columns, places, ["f"], features, **more))
+
+
+def run(test: Callable[[], Any]) -> None:
+    asyncio.run(test())
+
+
+def test_requests_of_one_turn_go_together_and_the_next_wait_for_the_answer() -> None:
+    async def work() -> None:
+        desk = Desk()
+        desk.ask("a")
+        desk.ask("b")
+        await asyncio.sleep(0)
+        desk.ask("c")
+        await asyncio.sleep(0.01)
+        assert [(m.payload, m.ends) for m in desk.said] == [(b'{"id":"a"}\n{"id":"b"}', [10, 21])]
+        desk.decide(1, "a", "b")
+        await asyncio.sleep(0)
+        assert [m.payload for m in desk.said[1:]] == [b'{"id":"c"}']
+        assert (desk.counter.waiting, sorted(desk.answers)) == (1, ["a", "b"])
+        status, body = desk.answers["b"]
+        assert (status, body["event_id"], body["action"]) == (200, "b", "block")
+        assert (body["rules"], body["features"], body["version"], body["offset"]) == (
+            [{"name": "r", "action": "block", "reason": "x"}],
+            {"f": 1.0},
+            "v2",
+            1,
+        )
+        assert "duplicate" not in body
+
+    run(work)
+
+
+def test_callers_with_different_keys_are_told_apart() -> None:
+    async def work() -> None:
+        desk = Desk()
+        for name, key in (("a", b"k1"), ("b", b"k1"), ("c", None)):
+            desk.ask(name, key=key)
+        await asyncio.sleep(0)
+        assert [(m.authorization, len(m.ends)) for m in desk.said] == [(b"k1", 2), (None, 1)]
+        desk.counter.receive(Elsewhere(2))
+        assert (desk.left, desk.counter.waiting) == (["c"], 2)
+
+    run(work)
+
+
+def test_each_place_is_answered_by_what_was_said_of_it() -> None:
+    async def work() -> None:
+        desk = Desk()
+        for name in "abcd":
+            desk.ask(name)
+        await asyncio.sleep(0)
+        desk.decide(1, "a")
+        desk.decide(1, "b", first=1, are_repeated=True)
+        desk.counter.receive(NoEvents(1, [(2, 77, "wrong_type", "id", "column `id`: no")]))
+        desk.counter.receive(Refused(1, [3], 503, "unavailable", "try again", 5.0))
+        assert {n: s for n, (s, _) in desk.answers.items()} == {
+            "a": 200,
+            "b": 200,
+            "c": 422,
+            "d": 503,
+        }
+        assert desk.answers["b"][1]["duplicate"] is True
+        assert desk.answers["c"][1]["dead_letters"][0]["dead_letter"] == 77
+        assert desk.answers["d"][1]["error"]["code"] == "unavailable"
+        assert desk.counter.waiting == 0
+
+    run(work)
+
+
+def test_who_runs_out_of_time_has_the_fallback_and_the_house_is_told() -> None:
+    async def work() -> None:
+        desk = Desk()
+        desk.ask("a", timeout_ms=20)
+        await asyncio.sleep(0.1)
+        status, body = desk.answers["a"]
+        assert (status, body["action"], body["fallback"], body["event_id"]) == (
+            200,
+            "review",
+            True,
+            "a",
+        )
+        late = desk.said[-1]
+        assert isinstance(late, Late)
+        assert (late.number, late.place, late.event_id, late.action) == (1, 0, "a", "review")
+        assert late.reason == "no decision within 20 ms"
+        desk.decide(1, "a")  # changes nothing any more
+        assert desk.answers["a"][1] == body
+        desk.ask("b")
+        await asyncio.sleep(0)
+        assert isinstance(desk.said[-1], Asked)
+
+    run(work)
+
+
+def test_too_many_who_wait_are_refused() -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=3)
+        for name in "abc":
+            desk.ask(name)
+        with pytest.raises(OverloadedError, match="too many"):
+            desk.ask("d")
+        await asyncio.sleep(0)
+        desk.decide(1, "a", "b", "c")
+        desk.ask("d")
+
+    run(work)
+
+
+def test_others_are_held_back_where_the_oldest_has_waited_long() -> None:
+    async def work() -> None:
+        desk = Desk(hold_back=0.02)
+        for number in range(64):
+            desk.ask(f"r{number}")
+        await asyncio.sleep(0.05)
+        with pytest.raises(OverloadedError, match="too long"):
+            desk.ask("late")
+
+    run(work)
