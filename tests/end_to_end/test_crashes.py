@@ -1,6 +1,7 @@
 """Clients write while the server is killed, starved of disk and cut off from its sinks."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -14,6 +15,9 @@ from typing import NoReturn
 
 import pyarrow.parquet as pq
 import pytest
+
+from tidegate.program import Program
+from tidegate.project.project import load
 
 from .shop import OTHER_FEATURES, Clients, Server, free_port, make, with_features
 from .verdict import check
@@ -69,6 +73,11 @@ def test_features_are_exact_when_the_server_is_killed_and_they_are_changed(tmp_p
             server.kill()
         server.start()
         clients.wait_for(4_000)
+        # On a slow machine none of the short lives may have been long enough for it.
+        changed = Program.compile(load(server.folder)).version
+        said = "the changed features have not taken over"
+        until(lambda: deciding(server) == changed, said, seconds=120)
+        clients.wait_for(len(clients.acknowledged) + 500)  # which they decide
         clients.stop()
         assert server.stop() == 0, server.tail()
         check(server.folder, clients.acknowledged)
@@ -186,6 +195,12 @@ def until(holds: Callable[[], bool], otherwise: str, *, seconds: float = 30) -> 
     while not holds():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.05)
+
+
+def deciding(server: Server) -> str | None:
+    """The version that decides now; None while the server does not say."""
+    status, answer = server.get("/v1/versions")
+    return json.loads(answer)["versions"][-1]["version"] if status == 200 else None
 
 
 def fill(path: Path) -> None:
