@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tidegate.project.project import Project, load
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
 from tidegate.warehouse.query import query
+from waiting import PATIENCE_SECONDS, until
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -80,7 +80,7 @@ def event(name: str, seconds: float = 0.0, n: int = 1) -> bytes:
 def send(pipeline: Pipeline, *records: bytes) -> int:
     """Submit records and wait until they are in the tables; the offset of the first."""
     receipt = pipeline.door.submit(Records.of(records), source="test")
-    assert pipeline.drain(timeout_seconds=20), pipeline.failure
+    assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS), pipeline.failure
     return receipt.first_offset
 
 
@@ -129,14 +129,6 @@ def _copied(source: str, target: str) -> object:
         return shutil.copy2(source, target)
     except FileNotFoundError:  # a draft that was renamed meanwhile
         return target
-
-
-def until(holds: Callable[[], object], *, seconds: float = 10) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 _HOLDER = """

@@ -12,6 +12,7 @@ from tidegate.accepted import Accepted
 from tidegate.project.project import Project
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS
 
 
 def accepted(project: Project) -> Accepted:
@@ -46,7 +47,7 @@ def test_what_is_decided_and_not_written_is_found_first(tmp_path: Path) -> None:
         send(pipeline, event("a", n=1))  # waits until it is in the tables
         offset = pipeline.log.next_offset
         pipeline.door.submit(Records.of([event("b", n=2)]), source="test")
-        assert pipeline.catch_up(timeout_seconds=20)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         tables, schema = pipeline.folder.tables, pipeline.program.schema
         both = Accepted(tables, schema, pending=pipeline.writer.events).find({"a", "b"})
         assert both["b"][0] == offset
@@ -71,7 +72,7 @@ def test_many_who_ask_at_once_all_get_what_they_asked_for(tmp_path: Path) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE_SECONDS)
     assert found == {n: first + n for n in range(40)}
 
 

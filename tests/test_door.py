@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +21,7 @@ from tidegate.program import Program
 from tidegate.project.project import Project
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS, until
 
 FILES = {
     "tidegate.toml": """
@@ -47,7 +48,7 @@ class Log(SqliteLog):
 
     def append_many(self, entries: Sequence[Append | Prepared]) -> list[int]:
         self.commits += 1
-        assert self.gate.wait(30)
+        assert self.gate.wait(2 * PATIENCE_SECONDS)
         if self.error is not None:
             raise self.error
         return super().append_many(entries)
@@ -120,13 +121,6 @@ def event(name: str) -> bytes:
     return f'{{"id":"{name}","at":"2023-06-06T20:00:00"}}'.encode()
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.001)
-
-
 # -- receipts ------------------------------------------------------------------------------------
 
 
@@ -140,8 +134,8 @@ def test_what_waits_shares_a_commit_and_keeps_its_order(case: Case) -> None:
     held = case.hold()
     waiting = [case.offer(event(str(n))) for n in range(50)]
     case.log.gate.set()
-    assert held.result(10).first_offset == 0
-    assert [w.result(10).first_offset for w in waiting] == list(range(1, 51))
+    assert held.result(PATIENCE_SECONDS).first_offset == 0
+    assert [w.result(PATIENCE_SECONDS).first_offset for w in waiting] == list(range(1, 51))
     assert case.log.commits == 2
 
 
@@ -149,7 +143,7 @@ def test_sources_are_not_mixed_up_and_order_holds(case: Case) -> None:
     case.hold()
     waiting = [case.offer(event(str(n)), source=f"s{n % 3 // 2}") for n in range(7)]
     case.log.gate.set()
-    assert [w.result(10).first_offset for w in waiting] == list(range(1, 8))
+    assert [w.result(PATIENCE_SECONDS).first_offset for w in waiting] == list(range(1, 8))
     assert [source for _, source, _ in case.logged()[1:]] == [
         "s0", "s0", "s1", "s0", "s0", "s1", "s0",
     ]  # fmt: skip
@@ -175,7 +169,7 @@ def test_receipts_match_the_log_and_the_decoder(
         case.hold()
         waiting = [case.offer(*records, source=source) for records, source in submissions]
         case.log.gate.set()
-        receipts = [w.result(10) for w in waiting]
+        receipts = [w.result(PATIENCE_SECONDS) for w in waiting]
         logged = case.logged()
     expected = 1
     for (records, source), receipt in zip(submissions, receipts, strict=True):
@@ -201,7 +195,7 @@ def test_many_threads_each_get_their_own(case: Case) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     records = {offset: record for offset, _, record in case.logged()}
     for number, receipt in receipts.items():
         for i in range(receipt.count):
@@ -227,8 +221,8 @@ def test_a_queue_with_too_many_records_refuses(tmp_path: Path) -> None:
         assert refused.value.retry_after_seconds > 0
         assert case.door.queued_records == 3
         case.log.gate.set()
-        assert [w.result(10).first_offset for w in waiting] == [1, 2]
-        assert case.offer(event("d")).result(10).first_offset == 4
+        assert [w.result(PATIENCE_SECONDS).first_offset for w in waiting] == [1, 2]
+        assert case.offer(event("d")).result(PATIENCE_SECONDS).first_offset == 4
 
 
 def test_a_queue_with_too_many_bytes_refuses(tmp_path: Path) -> None:
@@ -242,7 +236,7 @@ def test_a_queue_with_too_many_bytes_refuses(tmp_path: Path) -> None:
 
 def test_an_empty_queue_takes_what_is_larger_than_itself(tmp_path: Path) -> None:
     with opened(tmp_path, records_max=2, bytes_max=10) as case:
-        assert case.offer(*[event("a")] * 5).result(10).count == 5
+        assert case.offer(*[event("a")] * 5).result(PATIENCE_SECONDS).count == 5
 
 
 def test_a_full_disk_is_told_to_every_submitter_and_later_ones_are_taken(case: Case) -> None:
@@ -252,7 +246,7 @@ def test_a_full_disk_is_told_to_every_submitter_and_later_ones_are_taken(case: C
     case.log.gate.set()
     for future in waiting:
         with pytest.raises(StorageFullError):
-            future.result(10)
+            future.result(PATIENCE_SECONDS)
     case.log.error = None
     assert case.door.submit(Records.of([event("c")]), source="http").first_offset == 0
     assert case.tail.take(0, records_max=10)[0].entry.records[0] == event("c")
@@ -261,9 +255,9 @@ def test_a_full_disk_is_told_to_every_submitter_and_later_ones_are_taken(case: C
 def test_an_unforeseen_error_is_told_and_the_door_goes_on(case: Case) -> None:
     case.log.error = RuntimeError("a defect")
     with pytest.raises(TidegateError, match="a defect"):
-        case.offer(event("a")).result(10)
+        case.offer(event("a")).result(PATIENCE_SECONDS)
     case.log.error = None
-    assert case.offer(event("b")).result(10).first_offset == 0
+    assert case.offer(event("b")).result(PATIENCE_SECONDS).first_offset == 0
 
 
 def test_a_submitter_that_cannot_be_told_does_not_keep_the_others_from_it(case: Case) -> None:
@@ -274,8 +268,8 @@ def test_a_submitter_that_cannot_be_told_does_not_keep_the_others_from_it(case: 
     case.door.offer(Records.of([event("a")]), source="http", token=None, notify=deaf)
     other = case.offer(event("b"))
     case.log.gate.set()
-    assert other.result(10).first_offset == 2
-    assert case.offer(event("c")).result(10).first_offset == 3
+    assert other.result(PATIENCE_SECONDS).first_offset == 2
+    assert case.offer(event("c")).result(PATIENCE_SECONDS).first_offset == 3
 
 
 def test_each_submitter_is_told_once_for_a_commit(case: Case) -> None:
@@ -302,14 +296,16 @@ def test_closing_takes_what_is_queued_and_refuses_what_comes_after(case: Case) -
     waiting = [case.offer(event(str(n))) for n in range(5)]
     closing = threading.Thread(target=case.door.close)
     closing.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     with suppress(OverloadedError):
         while time.monotonic() < deadline:  # what still comes in is either taken or refused
             waiting.append(case.offer(event("late")))
             time.sleep(0.001)
     case.log.gate.set()
-    closing.join(10)
-    assert [w.result(10).first_offset for w in waiting] == list(range(1, len(waiting) + 1))
+    closing.join(PATIENCE_SECONDS)
+    assert [w.result(PATIENCE_SECONDS).first_offset for w in waiting] == list(
+        range(1, len(waiting) + 1)
+    )
     with pytest.raises(OverloadedError, match="shutting down"):
         case.offer(event("z"))
 
@@ -416,4 +412,4 @@ def test_a_full_tail_is_waited_for_until_the_engine_takes_from_it() -> None:
     tail.push([work(0)])
     assert not tail.wait_for_room(timeout_seconds=0.01)
     threading.Timer(0.02, lambda: tail.take(0, records_max=1)).start()
-    assert tail.wait_for_room(timeout_seconds=10)
+    assert tail.wait_for_room(timeout_seconds=PATIENCE_SECONDS)

@@ -18,6 +18,7 @@ from tidegate.project.project import Project, load
 from tidegate.records import Records
 from tidegate.testing import cards
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS
 
 DAYS = 10
 
@@ -52,7 +53,7 @@ def whole() -> list[bytes]:
 
 def submit(pipeline: Pipeline, records: list[bytes]) -> None:
     pipeline.door.submit(Records.of(records), source="test")
-    assert pipeline.drain(timeout_seconds=60), pipeline.failure
+    assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS), pipeline.failure
 
 
 def known_later(found: pa.Table) -> list[tuple[Any, ...]]:

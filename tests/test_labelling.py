@@ -19,6 +19,7 @@ from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS
 
 
 def desk(pipeline: Pipeline, *, blind: bool = False) -> Desk:
@@ -67,8 +68,8 @@ def test_features_see_labels_from_their_place_in_the_log_on(tmp_path: Path, seed
         for step in traffic(300, seed=seed):
             take(pipeline, step, blind=chance.random() < 0.5)
             if chance.random() < 0.1:
-                assert pipeline.drain(timeout_seconds=20)
-        assert pipeline.drain(timeout_seconds=20)
+                assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert_as_expected(project)
     assert rows(project, "SELECT count(*) FROM labels WHERE event_offset IS NULL") != [(0,)]
     bank = tidegate.open(project.root)
@@ -85,7 +86,7 @@ def test_a_restart_from_a_snapshot_and_from_nothing_goes_on_alike(tmp_path: Path
     with running(project) as pipeline:
         for step in steps[: len(steps) // 2]:
             take(pipeline, step)
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         snapshot(pipeline)
         crashed = copy_while_running(pipeline, tmp_path / "crashed")
         bare = copy_while_running(pipeline, tmp_path / "bare")
@@ -93,13 +94,13 @@ def test_a_restart_from_a_snapshot_and_from_nothing_goes_on_alike(tmp_path: Path
             path.unlink()
         for step in steps[len(steps) // 2 :]:
             take(pipeline, step)
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert_as_expected(project)
     for other in (crashed, bare):
         with running(other) as pipeline:
             for step in steps[len(steps) // 2 :]:
                 take(pipeline, step)
-            assert pipeline.drain(timeout_seconds=20)
+            assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert_as_expected(other)
         assert bits(table(other, "features")) == bits(table(project, "features"))
         assert tidegate.open(other.root).verify().equal
@@ -166,11 +167,11 @@ def test_labels_that_wait_are_bounded_and_those_let_go_are_counted(tmp_path: Pat
     project = write(tmp_path / "bank", edits={'[labels]\ncolumn = "is_fraud"\n': settings})
     with running(project, clock) as pipeline:
         take(pipeline, Step(labels=tuple(labelled(f"p{i}") for i in range(5))))
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert (len(pipeline.engine.waiting), pipeline.engine.waiting.let_go) == (3, 2)
         clock.advance(3_601 * SECOND)
         take(pipeline, Step(labels=(labelled("p9"),)))
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert (len(pipeline.engine.waiting), pipeline.engine.waiting.let_go) == (1, 5)
         take(pipeline, Step(payments=(payment("p4", 0), payment("p9", 0))))
     assert rows(project, "SELECT card_known FROM features ORDER BY log_offset") == [(0,), (1,)]

@@ -23,7 +23,6 @@ from shops import (
     running,
     send,
     snapshot,
-    until,
     write,
 )
 from tidegate import keeper
@@ -36,6 +35,7 @@ from tidegate.pipeline import Pipeline
 from tidegate.project.project import load
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS, until
 
 LAZY_TABLES = '[warehouse]\ncommit_every = "1 hour"\nsnapshot_every = "100 ms"\n'
 SINK = """
@@ -82,7 +82,7 @@ def test_old_decisions_keep_their_version_when_they_are_decided_again(tmp_path: 
     lazy = write(tmp_path / "shop", rules=rule("n > 5"), warehouse=LAZY_TABLES)
     with running(lazy) as pipeline:
         pipeline.door.submit(Records.of([event("a", n=6)]), source="test")
-        assert pipeline.catch_up(timeout_seconds=10)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         copy_while_running(pipeline, tmp_path / "crashed")
         old = pipeline.program.version
     shop = write(tmp_path / "crashed", rules=rule("n > 7"))
@@ -159,7 +159,7 @@ def test_window_rows_that_wait_over_a_change_of_the_query_stop_nothing(
     lazy = write(tmp_path / "shop", warehouse=LAZY_TABLES, windows=before)
     with running(lazy) as pipeline:
         pipeline.door.submit(Records.of([event("a", 1), event("b", 200)]), source="test")
-        assert pipeline.catch_up(timeout_seconds=10)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         copy_while_running(pipeline, tmp_path / "crashed")
     shop = write(tmp_path / "crashed", windows=after)
     with running(shop) as pipeline:
@@ -182,7 +182,7 @@ def test_columns_may_come_and_go(tmp_path: Path, before: str, after: str, crash:
     named = event("a").replace(b'"n"', b'"shop":"x","n"')
     with running(lazy) as pipeline:
         pipeline.door.submit(Records.of([named]), source="test")
-        assert pipeline.catch_up(timeout_seconds=10)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         if crash:
             copy_while_running(pipeline, tmp_path / "crashed")
     shop = write(tmp_path / ("crashed" if crash else "shop"), columns=after)
@@ -208,7 +208,7 @@ def test_on_an_idle_stream_windows_close_by_the_clock(tmp_path: Path) -> None:
         assert pipeline.log.next_offset == 2
         clock.advance(1)
         until(lambda: pipeline.log.next_offset == 3)
-        assert pipeline.drain(timeout_seconds=10)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert rows(shop, "SELECT ids FROM by_minute") == [(["a"],)]
         clock.advance(10 * MINUTE)
         time.sleep(0.6)
@@ -232,7 +232,7 @@ def test_the_passing_of_time_is_the_same_when_it_is_replayed(tmp_path: Path) -> 
         table.rename(tmp_path / table.name)
     (crashed.data / "tables" / "checkpoint.json").unlink(missing_ok=True)
     with running(replayed, ManualClock(NOON + 500 * MINUTE)) as pipeline:
-        assert pipeline.drain(timeout_seconds=10)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     sql = "SELECT ids, window_end, log_offset FROM by_minute"
     late = "SELECT event_id, watermark, log_offset FROM late_rows"
     assert rows(replayed, sql) == rows(shop, sql)
@@ -425,10 +425,10 @@ def test_closing_while_the_tables_cannot_be_written_gives_up_in_time(
     until(lambda: pipeline.writer.pending_rows > 3)
     closing = threading.Thread(target=pipeline.close, kwargs={"drain_seconds": 0.2}, daemon=True)
     closing.start()
-    closing.join(10)
+    closing.join(PATIENCE_SECONDS)
     assert not closing.is_alive()
     with running(shop) as again:
-        assert again.drain(timeout_seconds=10)
+        assert again.drain(timeout_seconds=PATIENCE_SECONDS)
     assert ids(shop) == [str(n) for n in range(20)]
 
 
@@ -444,7 +444,7 @@ def test_when_there_is_room_again_all_goes_on(
         until(lambda: pipeline.writer.failures >= 1)
         assert pipeline.failure is None
         full.error = None
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert ids(shop) == [str(n) for n in range(20)]
 
 
@@ -459,11 +459,11 @@ def test_a_table_that_cannot_be_trusted_stops_the_deciding(
     until(lambda: pipeline.failure is not None)
     pipeline.door.submit(Records.of([event("b")]), source="test")
     begun = time.monotonic()
-    assert not pipeline.drain(timeout_seconds=20)
-    assert not pipeline.close()
-    assert time.monotonic() - begun < 10
+    assert not pipeline.drain(timeout_seconds=600)
+    assert not pipeline.close(drain_seconds=600)
+    assert time.monotonic() - begun < 300  # it waited for neither
     with running(shop) as again:
-        assert again.drain(timeout_seconds=10)
+        assert again.drain(timeout_seconds=PATIENCE_SECONDS)
     assert ids(shop) == ["a", "b"]
 
 
@@ -476,7 +476,7 @@ def test_what_the_tail_does_not_have_is_read_from_the_log(
         for n in range(30):
             records = [event(f"{n}-{i}") for i in range(1 + n % 5)]
             pipeline.door.submit(Records.of(records), source="test")
-        assert pipeline.drain(timeout_seconds=20)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert ids(shop) == [f"{n}-{i}" for n in range(30) for i in range(1 + n % 5)]
 
 
@@ -486,7 +486,7 @@ def test_what_another_process_appends_is_decided(tmp_path: Path) -> None:
         with SqliteLog.open(pipeline.folder.log) as log:
             log.append(Records.of([event("a"), b"broken"]), source="beside", ingest_time=NOON)
         until(lambda: pipeline.counters.events == 1)
-        assert pipeline.drain(timeout_seconds=10)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert ids(shop) == ["a"]
 
 
@@ -495,9 +495,9 @@ def test_a_decision_is_found_before_and_after_it_is_written(tmp_path: Path) -> N
     with running(shop) as pipeline:
         assert pipeline.decision("a") is None
         pipeline.door.submit(Records.of([event("a", n=9)]), source="test")
-        assert pipeline.catch_up(timeout_seconds=10)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         waiting = pipeline.decision("a")
-        assert pipeline.drain(timeout_seconds=10)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert pipeline.writer.find("a") is None
         written = pipeline.decision("a")
     assert waiting is not None

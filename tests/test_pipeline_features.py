@@ -21,7 +21,7 @@ from payments import (
     table,
     write,
 )
-from shops import copy_while_running, snapshot, until
+from shops import copy_while_running, snapshot
 from tidegate import succession
 from tidegate.ingest import taking
 from tidegate.pipeline import Pipeline
@@ -29,6 +29,7 @@ from tidegate.project.project import Project, load
 from tidegate.records import Records
 from tidegate.snapshots import Snapshots
 from tidegate.succession import Abandoned
+from waiting import PATIENCE_SECONDS, until
 
 STREAM = payments(3_000)
 
@@ -46,7 +47,7 @@ def send(pipeline: Pipeline, first: int, until: int) -> None:
     """Send a part of the stream, and wait until it is in the tables."""
     records = Records.of(encoded(STREAM[first:until]))
     pipeline.door.submit(records, source="test")
-    assert pipeline.drain(timeout_seconds=30), pipeline.failure
+    assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS), pipeline.failure
 
 
 def check(project: Project) -> None:
@@ -80,6 +81,8 @@ def test_a_snapshot_is_taken_while_the_engine_goes_on(tmp_path: Path) -> None:
         for first in range(0, 2_000, 100):
             send(pipeline, first, first + 100)
             time.sleep(0.02)
+            if first == 1_000:
+                snapshot(pipeline)
         snapshot(pipeline)  # and no further one, since nothing more is decided
         until(lambda: len(pipeline.snapshots.offsets()) == 2)
         (newest, older) = pipeline.snapshots.load(offset_max=2**62)
@@ -105,7 +108,7 @@ def test_a_damaged_snapshot_is_passed_over_and_nothing_changes(tmp_path: Path, p
     content[place] ^= 1
     snapshots[-1].write_bytes(content)
     with running(shop) as pipeline:
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         send(pipeline, 1_000, 1_500)
     check(shop)
 
@@ -131,7 +134,7 @@ def test_changed_features_are_rebuilt_before_records_are_taken(tmp_path: Path) -
     shop = write(tmp_path / "shop", features=MORE_FEATURES)
     with taking(shop) as taker:
         list(taker.take([(Records.of(encoded(STREAM[1_000:1_400])), "test")]))
-        assert taker.finish(timeout_seconds=30)
+        assert taker.finish(timeout_seconds=PATIENCE_SECONDS)
     versions = tidegate.open(shop.root).query("SELECT count(DISTINCT version) AS n FROM decisions")
     assert versions.arrow()["n"].to_pylist() == [2]
     check(shop)

@@ -19,7 +19,6 @@ from shops import (
     running,
     send,
     snapshot,
-    until,
     write,
 )
 from tidegate import keeper
@@ -31,6 +30,7 @@ from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project
 from tidegate.records import Records
 from tidegate.testing.clock import ManualClock
+from waiting import PATIENCE_SECONDS, until
 
 LAZY_TABLES = '[warehouse]\ncommit_every = "1 hour"\nsnapshot_every = "100 ms"\n'
 LAZY_SNAPSHOTS = '[warehouse]\ncommit_every = "20 ms"\nsnapshot_every = "1 day"\n'
@@ -84,9 +84,9 @@ def test_after_a_crash_what_lags_behind_catches_up(
     lazy = write(tmp_path / "shop", rules=rule(), warehouse=warehouse)
     with running(lazy) as pipeline:
         pipeline.door.submit(Records.of(FIRST), source="test")
-        assert pipeline.catch_up(timeout_seconds=10)
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
         if warehouse == LAZY_SNAPSHOTS:
-            assert pipeline.drain(timeout_seconds=10)
+            assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
             assert pipeline.snapshots.offsets() == []
         else:
             assert pipeline.warehouse.position == 0
@@ -112,7 +112,7 @@ def test_without_the_tables_they_are_made_again(shop: Project, expected: object)
         send(pipeline, *SECOND)
     shutil.rmtree(shop.data / "tables")
     with running(shop) as pipeline:
-        assert pipeline.drain(timeout_seconds=10)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert tables(shop) == expected
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from tidegate.together import SMALL_RECORDS, Together
+from waiting import PATIENCE_SECONDS
 
 ALLOWED = os.sched_getaffinity(0)
 
@@ -110,7 +111,7 @@ def test_threads_together_move_away_from_a_processor_that_others_use(
         [place] = os.sched_getaffinity(thread)
         with burn(place) as other:
             try:
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + PATIENCE_SECONDS
                 while os.sched_getaffinity(thread) == {place}:
                     assert time.monotonic() < deadline, "they stay beside a processor's other user"
                     time.sleep(0.05)
@@ -125,6 +126,7 @@ def test_threads_and_processes_begun_by_one_of_them_run_where_they_like(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tidegate.together._SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("tidegate.together._SECONDS_IN_A_PLACE", 600.0)
     together = Together()
     together.join()
     try:

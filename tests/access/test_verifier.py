@@ -2,8 +2,7 @@
 
 import multiprocessing
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tidegate.access.attempts import Attempts
 from tidegate.access.secret import Cost, Hashed, new_prefix, new_secret, written
 from tidegate.clock import SystemClock
 from tidegate.testing.clock import ManualClock
+from waiting import until
 
 SECOND = 1_000_000
 NOON = 1_686_139_200_000_000
@@ -163,13 +163,6 @@ def test_a_key_that_another_process_revokes_ends_within_a_second_or_two(tmp_path
     other.join(30)
     until(lambda: verifier.known(text) is None)
     verifier.close()
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def test_the_time_of_the_last_use_is_kept(

@@ -14,6 +14,7 @@ from tidegate.ingest import taking
 from tidegate.project.project import Project, load
 from tidegate.records import Records
 from tidegate.workspace import Workspace
+from waiting import PATIENCE_SECONDS
 
 from .backtest_shop import rule
 
@@ -65,7 +66,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             part = records[place * 1_000 : (place + 1) * 1_000]
             assert list(taker.take([(Records.of(part), "test")]))
             taker.append([change], source="test")
-        assert taker.finish(timeout_seconds=60)
+        assert taker.finish(timeout_seconds=PATIENCE_SECONDS)
     return project
 
 

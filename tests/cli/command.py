@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.testing import store
+from waiting import PATIENCE_SECONDS
 
 START_US = 1_686_081_600_000_000  # 2023-06-06 20:00
 
@@ -30,7 +31,7 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "tidegate", *map(str, words)]
 
 
-def process(*words: object, timeout: float = 60) -> Answer:
+def process(*words: object, timeout: float = 4 * PATIENCE_SECONDS) -> Answer:
     done = subprocess.run(command(*words), capture_output=True, timeout=timeout, check=False)
     return Answer(done.returncode, done.stdout, done.stderr.decode())
 

@@ -18,6 +18,7 @@ import pytest
 import tidegate
 from end_to_end.shop import Server, free_port, make
 from tidegate.datafolder import DataFolder
+from waiting import PATIENCE_SECONDS
 
 from .command import Run, command, generate, process
 
@@ -148,7 +149,7 @@ def wait_for_log(folder: Path, records: int) -> None:
     from tidegate.eventlog.sqlite import SqliteLog
 
     path = DataFolder(folder / "data").log
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if path.exists() and path.stat().st_size:
             log = SqliteLog.open(path)
@@ -174,7 +175,7 @@ def test_what_a_server_left_undecided_is_decided_here(empty: Path, tmp_path: Pat
         record = b'{"id": "a", "event_type": "x", "ts": "2023-06-06T20:00:00Z"}'
         (offsets,) = taker.take([(Records.of([record]), "file:x")])
         holder.unlock()
-        assert taker.finish(timeout_seconds=60)
+        assert taker.finish(timeout_seconds=PATIENCE_SECONDS)
     assert len(offsets) == 1
     assert tidegate.open(empty).query("SELECT id FROM events").arrow().num_rows == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tidegate
+from waiting import PATIENCE_SECONDS
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
@@ -20,7 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(folder: Path) -> str:
     command = [sys.executable, str(DEMO), str(folder), "--count", "3000"]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False, text=True)
+    done = subprocess.run(
+        command, capture_output=True, timeout=4 * PATIENCE_SECONDS, check=False, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout

@@ -14,6 +14,7 @@ from tidegate.eventlog.commit import Call, CommitQueue
 from tidegate.eventlog.contract import Append
 from tidegate.eventlog.rows import pack
 from tidegate.records import Records
+from waiting import PATIENCE_SECONDS
 
 
 def call(name: str = "x", *, size: int = 1) -> Call:
@@ -33,7 +34,7 @@ class Held:
     def __call__(self, calls: Sequence[Call]) -> None:
         self.groups.append([c.entries[0].source for c in calls])
         self.entered.release()
-        assert self.released.acquire(timeout=10)
+        assert self.released.acquire(timeout=PATIENCE_SECONDS)
         if self.error is not None:
             raise self.error
         for c in calls:
@@ -51,7 +52,7 @@ def submit_all(
 ) -> list[Future[list[int]]]:
     """Submit the calls, the first of which is being committed while the others wait, in order."""
     futures = [pool.submit(queue.submit, calls[0])]
-    assert held.entered.acquire(timeout=10)
+    assert held.entered.acquire(timeout=PATIENCE_SECONDS)
     for n, waiting in enumerate(calls[1:], start=1):
         futures.append(pool.submit(queue.submit, waiting))
         queued(queue, n)
@@ -71,7 +72,7 @@ def test_calls_that_wait_share_the_next_commit_in_order_of_arrival() -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = submit_all(queue, held, pool, call("a"), call("b"), call("c"), call("d"))
         held.released.release(2)
-        assert [f.result(10) for f in futures] == [[1], [2], [2], [2]]
+        assert [f.result(PATIENCE_SECONDS) for f in futures] == [[1], [2], [2], [2]]
     assert held.groups == [["a"], ["b", "c", "d"]]
 
 
@@ -83,7 +84,7 @@ def test_a_group_is_bounded_by_bytes_but_no_call_is_split() -> None:
         futures = submit_all(queue, held, pool, *calls)
         held.released.release(5)
         for future in futures:
-            future.result(10)
+            future.result(PATIENCE_SECONDS)
     assert held.groups == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
@@ -93,12 +94,12 @@ def test_a_failed_commit_fails_its_group_and_no_other() -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = submit_all(queue, held, pool, call("a"), call("b"), call("c"))
         held.released.release()
-        assert futures[0].result(10) == [1]
+        assert futures[0].result(PATIENCE_SECONDS) == [1]
         held.error = StorageFullError("full")
         held.released.release()
         for future in futures[1:]:
             with pytest.raises(StorageFullError):
-                future.result(10)
+                future.result(PATIENCE_SECONDS)
         held.error = None
         held.released.release()
         assert queue.submit(call("d")) == [3]
@@ -110,10 +111,10 @@ def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = submit_all(queue, held, pool, call("a"), call("b"), call("c"))
         held.released.release()
-        futures[0].result(10)
+        futures[0].result(PATIENCE_SECONDS)
         held.error = KeyboardInterrupt()
         held.released.release()
-        raised = {type(future.exception(10)) for future in futures[1:]}
+        raised = {type(future.exception(PATIENCE_SECONDS)) for future in futures[1:]}
         assert raised == {KeyboardInterrupt, TransientError}
         held.error = None
         held.released.release()
@@ -127,7 +128,7 @@ class Interrupted:
         self.now = threading.Event()
 
     def acquire(self) -> bool:
-        assert self.now.wait(10)
+        assert self.now.wait(PATIENCE_SECONDS)
         raise KeyboardInterrupt
 
     def release(self) -> None:
@@ -144,11 +145,11 @@ def test_an_interrupted_follower_hands_the_lead_on(when: str) -> None:
         first, second, third = submit_all(queue, held, pool, call("a"), interrupted, call("c"))
         if when == "as it is to lead":
             held.released.release()
-            assert first.result(10) == [1]
+            assert first.result(PATIENCE_SECONDS) == [1]
         turn.now.set()
-        assert isinstance(second.exception(10), KeyboardInterrupt)
+        assert isinstance(second.exception(PATIENCE_SECONDS), KeyboardInterrupt)
         held.released.release(2)
-        assert [first.result(10), third.result(10)] == [[1], [2]]
+        assert [first.result(PATIENCE_SECONDS), third.result(PATIENCE_SECONDS)] == [[1], [2]]
     assert held.groups == [["a"], ["c"]]
 
 
@@ -164,5 +165,5 @@ def test_drain_waits_for_accepted_calls_and_refuses_others() -> None:
             queue.submit(call("c"))
         assert not draining.done()
         held.released.release(2)
-        draining.result(10)
-        assert [f.result(10) for f in futures] == [[1], [2]]
+        draining.result(PATIENCE_SECONDS)
+        assert [f.result(PATIENCE_SECONDS) for f in futures] == [[1], [2]]

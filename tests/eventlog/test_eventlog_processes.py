@@ -17,6 +17,7 @@ import pytest
 
 from tidegate.eventlog import SqliteLog
 from tidegate.testing.eventlog import add, read_all
+from waiting import PATIENCE_SECONDS
 
 _PRELUDE = """
 import sys, threading
@@ -107,7 +108,7 @@ def test_processes_that_append_at_once_share_one_sequence(tmp_path: Path) -> Non
         process(_WRITER, path, "c", 50) as c,
     ):
         acknowledged = [pair for child in (a, b, c) for pair in pairs(list(lines(child)))]
-        assert [child.wait(30) for child in (a, b, c)] == [0, 0, 0]
+        assert [child.wait(PATIENCE_SECONDS) for child in (a, b, c)] == [0, 0, 0]
     with SqliteLog.open(path) as log:
         assert stored(log) == sorted(acknowledged)
         assert [offset for offset, _ in stored(log)] == list(range(0, 1200, 2))
@@ -124,7 +125,7 @@ def test_a_reader_in_another_process_follows(tmp_path: Path) -> None:
             appended = time.monotonic()
             assert next(said) == f"{i} r{i}\n"
             waits.append(time.monotonic() - appended)
-        assert sorted(waits)[10] < 1.0  # polls every 20 ms
+        assert sorted(waits)[10] < 10  # polls every 20 ms, though it may wait for 30 seconds
 
 
 def test_the_log_is_read_while_its_writer_lies_killed(tmp_path: Path) -> None:
@@ -142,12 +143,12 @@ def test_the_log_is_read_while_its_writer_lies_killed(tmp_path: Path) -> None:
 def test_followers_of_this_process_are_woken_without_a_poll(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
-    monkeypatch.setattr("tidegate.eventlog.sqlite._POLL_SECONDS", 30)
+    monkeypatch.setattr("tidegate.eventlog.sqlite._POLL_SECONDS", 600)
     with SqliteLog.open(tmp_path / "log.sqlite") as log, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(log.follow, 0, timeout_seconds=30)
+        waiting = pool.submit(log.follow, 0, timeout_seconds=600)
         time.sleep(0.05)
         if event == "append":
             add(log, b"a")
         else:
             log.close()
-        assert waiting.result(10) is (event == "append")
+        assert waiting.result(PATIENCE_SECONDS) is (event == "append")

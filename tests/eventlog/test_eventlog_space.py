@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from tidegate.errors import DamageError
 from tidegate.eventlog import SqliteLog
 from tidegate.testing.eventlog import add, described, read_all
+from waiting import until
 
 _NOISE = random.Random(1).randbytes(200_000)  # it must not shrink when compressed
 _MB = 1 << 20
@@ -26,13 +25,6 @@ def path(tmp_path: Path) -> Path:
 
 def wal_bytes(path: Path) -> int:
     return Path(f"{path}-wal").stat().st_size
-
-
-def wait_until(holds: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + 20
-    while not holds() and time.monotonic() < give_up:
-        time.sleep(0.02)
-    return holds()
 
 
 @pytest.fixture
@@ -75,9 +67,9 @@ def test_the_wal_is_folded_away_when_writes_pause(
     monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
     with SqliteLog.open(path) as log:
         add(log, _NOISE[:100_000])
-        assert wait_until(lambda: wal_bytes(path) == 0)
+        until(lambda: wal_bytes(path) == 0)
         add(log, b"again")
-        assert wait_until(lambda: wal_bytes(path) == 0)
+        until(lambda: wal_bytes(path) == 0)
         assert len(read_all(log)) == 2
 
 
@@ -133,7 +125,7 @@ def test_positions_become_durable_within_about_a_second(
         add(log, b"x")
         log.set_position("engine", 0)
         log.set_position("engine", 1)
-        assert wait_until(lambda: _stored_positions(path) == {"engine": 1})
+        until(lambda: _stored_positions(path) == {"engine": 1})
 
 
 def test_trim_makes_positions_durable_with_what_it_removes(path: Path) -> None:

@@ -21,6 +21,7 @@ from tidegate.errors import DamageError, LockedError, StorageFullError
 from tidegate.eventlog import SqliteLog
 from tidegate.eventlog.faults import translate
 from tidegate.testing.eventlog import add, described, read_all
+from waiting import PATIENCE_SECONDS
 
 _NOISE = random.Random(1).randbytes(200_000)  # it must not shrink when compressed
 _BLOCK = _NOISE
@@ -164,7 +165,9 @@ def test_a_read_only_file_is_read_and_takes_no_appends() -> None:
 
 def _run(script: str, *args: object) -> str:
     command = [sys.executable, "-c", script, *map(str, args)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     return done.stdout
 
 

@@ -25,6 +25,7 @@ from tidegate.pipeline import Pipeline
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.records import Records
+from waiting import PATIENCE_SECONDS
 
 LISTS = """
 [lists.blocked]
@@ -121,7 +122,7 @@ def test_rules_see_lists_as_they_are_live_after_restarts_and_crashes(tmp_path: P
         stir(pipeline, chance, 0, 1_000)
     with running(shop) as pipeline:  # from a snapshot
         stir(pipeline, chance, 1_000, 2_000)
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         copy_while_running(pipeline, tmp_path / "crashed")
     for project in (shop, load(tmp_path / "crashed")):
         with running(project) as pipeline:

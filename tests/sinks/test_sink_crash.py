@@ -12,6 +12,8 @@ import fastavro
 import pytest
 from sink_crasher import ROWS
 
+from waiting import PATIENCE_SECONDS
+
 _CRASHER = Path(__file__).with_name("sink_crasher.py")
 
 
@@ -33,7 +35,9 @@ def held(folder: Path, form: str) -> list[int]:
 @pytest.mark.parametrize("form", ["capture", "ndjson"])
 def test_each_row_is_in_the_store_once_after_many_kills(tmp_path: Path, form: str) -> None:
     command = [sys.executable, str(_CRASHER), str(tmp_path), form, "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=8 * PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.splitlines()[-1]) >= 3
     assert held(tmp_path / "blobs", form) == list(range(ROWS))

@@ -9,13 +9,14 @@ import pytest
 
 import tidegate
 from payments import FEATURES, MORE_FEATURES, RULES, encoded, payments, table, write
-from shops import copy_while_running, until
+from shops import copy_while_running
 from tidegate.controls import ProposalRecord
 from tidegate.errors import InputError, ProjectError, RequestError
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project, load, version
 from tidegate.records import Records
 from tidegate.versions import Versions
+from waiting import PATIENCE_SECONDS, until
 
 STREAM = payments(4_000)
 STRICTER = RULES.replace("0.55", "0.5")
@@ -87,7 +88,7 @@ def test_the_stream_switches_at_the_offset_that_is_told(tmp_path: Path) -> None:
             found = desk(pipeline, folder).publish(message="stricter", author="ann")
             assert pipeline.engine.program.version == found.version
         send(pipeline, 3_500, 4_000)
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
     assert found.before == old
     assert found.offset is not None
     for row in table(load(folder), "decisions").to_pylist():
@@ -121,7 +122,7 @@ def test_a_rollback_stays_over_a_restart_until_the_folder_says_something_new(
         back = desk(pipeline, folder).rollback(author="ann")
         assert (back.version, back.before) == (first, second)
         send(pipeline, 1_000, 1_500)
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         copy_while_running(pipeline, tmp_path / "crashed")
     for place in (folder, tmp_path / "crashed"):
         with running(load(place)) as pipeline:
@@ -207,7 +208,7 @@ def test_a_proposal_that_cannot_be_compiled_is_reported_and_stops_nothing(tmp_pa
         offset = pipeline.append([record], source="test")
         until(lambda: pipeline.engine.proposal is None and pipeline.decided > offset + 1)
         send(pipeline, 0, 100)
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         assert pipeline.failure is None
     rows = tidegate.open(folder).query("SELECT * FROM audit ORDER BY log_offset").arrow()
     (refused,) = [r for r in rows.to_pylist() if r["action"] == "version.refused"]
@@ -313,7 +314,7 @@ def test_a_candidate_in_the_shadow_changes_nothing_and_its_effect_is_counted(
         found = desk(pipeline, folder).publish(shadow=True)
         assert found.shadows == ("busy", "risky")
         send(pipeline, 500, 2_000)
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         effects = {e.rule: e for e in desk(pipeline, folder).effects()}
     with running(load(folder)) as pipeline:  # the shadow survives a restart
         assert pipeline.engine.program.version == found.version

@@ -17,6 +17,7 @@ from tidegate.errors import InputError, QueryError
 from tidegate.outcome import CONTROL_TABLES
 from tidegate.schema import Schema
 from tidegate.warehouse import query, tables
+from waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_another_process_reads_while_this_one_writes(tmp_path: Path) -> None:
         [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True
     )
     write_all(warehouse, range(50, 80))
-    out, _ = reader.communicate(timeout=60)
+    out, _ = reader.communicate(timeout=2 * PATIENCE_SECONDS)
     assert reader.returncode == 0
     assert "n: int64" in out
 
