@@ -267,13 +267,13 @@ from pathlib import Path
 from tidegate.engine import EngineState
 from tidegate.snapshots import Snapshots
 snapshots = Snapshots(Path(sys.argv[1]))
-print("ready", flush=True)
 for offset in range(1_000_000):
     snapshots.save(EngineState(
         offset=offset, newest_event_time=0, newest_ingest_time=0, version="v", files={},
         dedupe=bytes(300_000), windows={},
     ), [bytes(100_000)] * 3)
     snapshots.prune(keep=2, offset_max=offset, note=lambda state: state.offset)
+    print("saved", flush=True)
 """
 
 
