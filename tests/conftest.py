@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # CI machines are shared and slow at times: a deadline would measure them, not the code.
-settings.register_profile("default", deadline=None)
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
 # So that a failing assert of the public suite shows its values as in any test.

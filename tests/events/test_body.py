@@ -116,6 +116,6 @@ def test_lines_are_what_lies_between_line_ends(block: bytes) -> None:
     "body", [b"[" + b"1," * 2_000_000 + b"1]", b"\n \n" * 200_000, b'{"a":"' * 500_000]
 )
 def test_splitting_takes_time_in_proportion_to_the_body(body: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # others may have the processor meanwhile
     split(body, records_max=10_000_000)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
