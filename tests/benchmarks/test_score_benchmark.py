@@ -15,7 +15,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "DATA", tmp_path)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_throughput_latency_and_overload_are_measured() -> None:
     found = {result.name: result for result in score.measure(score.Size.quick())}

@@ -96,6 +96,7 @@ def test_one_picture_shows_what_was_decided_meanwhile(server: ServerProcess) -> 
         with server.client() as client:
             for number in range(20):
                 client.post("/v1/events", content=event(f"e{number}", discount=60))
+        server.settle()
         done = process("top", server.url, "--once", "--every", "0.5")
     finally:
         end(server)

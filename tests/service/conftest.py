@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all tests that only talk to it."""
     running = launch(
         tmp_path_factory.mktemp("shop"),
-        settings='producer_endpoint = true\nrequest_timeout = "2 seconds"\n',
+        settings="producer_endpoint = true\n",
     )
     yield running
     end(running)
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that fails on records that ask for it, and without the producer."""
-    settings = 'request_timeout = "1 second"\n'
+    settings = 'request_timeout = "4 seconds"\n'
     running = launch(tmp_path_factory.mktemp("faulty"), settings=settings, before=FAULTS)
     yield running
     end(running)

@@ -16,6 +16,7 @@ import httpx
 
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
+from waiting import PATIENCE_SECONDS, until
 
 SETTINGS = """
 [stream]
@@ -56,23 +57,30 @@ sys.exit(serve(load(Path(sys.argv[1])), host={host!r}, port={port}, on_ready=pri
 """
 
 
-# A server that fails on records that ask for it.
-FAULTS = """
+# How a server is held up until `ServerProcess.release`.
+HOLD = """
 import time
+released = Path(sys.argv[1]) / "released"
+def hold():
+    while not released.exists():
+        time.sleep(0.01)
+"""
+# A server that fails on records that ask for it.
+FAULTS = f"""{HOLD}
 import tidegate.service.bodies as bodies
 from tidegate.door import Door
 from tidegate.errors import StorageFullError
 
 def commit(self, work, **how):
     if any(b"slow" in w.entry.records.payload for w in work):
-        time.sleep(1.5)
+        hold()
     if any(b"full" in w.entry.records.payload for w in work):
         raise StorageFullError("/secret/place/log.sqlite cannot be written: disk full")
     return sound(self, work, **how)
 
 def split_body(body, **how):
     if b"secret" in body:
-        raise ValueError(f"cannot split {body!r}")
+        raise ValueError("cannot split %r" % body)
     return split(body, **how)
 
 sound, Door.commit = Door.commit, commit
@@ -107,14 +115,37 @@ class ServerProcess:
         return int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=15)
+        return socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
+
+    def has_read(self, connection: socket.socket) -> bool:
+        """Whether the server has taken a connection, and read all that came over it so far."""
+        (_, mine), (_, its) = connection.getsockname(), connection.getpeername()
+        for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            here, there, _, queues = row.split()[1:5]
+            if (here[-4:], there[-4:]) == (f"{its:04X}", f"{mine:04X}"):
+                return int(queues.partition(":")[2], 16) == 0
+        return False
+
+    def settle(self) -> None:
+        """Wait until all that was taken is decided, and in the tables."""
+        idle = ("\ntidegate_backlog_records 0.0\n", "\ntidegate_writer_pending_rows 0.0\n")
+        with self.client() as client:
+            until(lambda: all(map(client.get("/metrics").text.__contains__, idle)))
+
+    def release(self) -> None:
+        """Let go on what its faults hold up."""
+        (self.folder / "released").touch()
+
+    def ended(self) -> int:
+        """Wait until it has ended; its exit code."""
+        return self.process.wait(PATIENCE_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.ended()
 
     def kept(self) -> dict[int, bytes]:
         """All records of events in the log, by offset."""
@@ -175,7 +206,7 @@ def launch(
 def _said_url(process: subprocess.Popen[str]) -> str:
     """What the process says first, which is its URL; nothing if it says nothing in time."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], 40)
+    ready, _, _ = select.select([process.stdout], [], [], 2 * PATIENCE_SECONDS)
     return process.stdout.readline().strip() if ready else ""
 
 

@@ -3,8 +3,7 @@
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +21,7 @@ from tidegate.service import create_app
 from tidegate.service.access.scopes import TABLE, Row, row_of
 from tidegate.testing.clock import ManualClock
 from tidegate.warehouse.query import query
+from waiting import PATIENCE_SECONDS, until
 
 from .process import SETTINGS, ServerProcess, Start, end, event, is_error, launch
 
@@ -31,7 +31,7 @@ NOON = 1_686_139_200_000_000
 def tidegate(*words: object) -> str:
     """What a command of the real command line answers."""
     command = [sys.executable, "-m", "tidegate", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=2 * PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
@@ -198,13 +198,6 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
     assert client.get("/metrics", headers=headers).status_code == 200
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
 # -- keys over HTTP and by the command line --------------------------------------------------------
 
 
@@ -327,7 +320,7 @@ def test_wrong_keys_are_refused_and_then_held_off(start: Start) -> None:
 
 def test_without_keys_others_are_not_served(start: Start) -> None:
     server = start(host="0.0.0.0", is_awaited=False)
-    assert server.process.wait(30) == 1
+    assert server.ended() == 1
     assert "event=open_without_keys" in server.errors
     assert "access.required" in server.errors
     assert "Traceback" not in server.errors
@@ -345,14 +338,14 @@ def test_a_server_with_a_certificate_speaks_tls(start: Start, tmp_path: Path) ->
     trusting = ssl.create_default_context()
     trusting.minimum_version = ssl.TLSVersion.TLSv1_2
     authority.configure_trust(trusting)
-    with httpx.Client(base_url=server.url, verify=trusting) as client:
+    with httpx.Client(base_url=server.url, verify=trusting, timeout=PATIENCE_SECONDS) as client:
         for i in range(3):
             answer = client.post("/v1/events", content=event(f"e{i}"), headers=bearing(text))
             assert answer.status_code == 202
         assert is_error(client.post("/v1/events", content=event("e")), 401, "unauthenticated")
-    with httpx.Client(base_url=server.url) as stranger, pytest.raises(httpx.ConnectError):
+    with server.client() as stranger, pytest.raises(httpx.ConnectError):
         stranger.get("/healthz")
-    with httpx.Client() as plain, pytest.raises(httpx.TransportError):
+    with httpx.Client(timeout=PATIENCE_SECONDS) as plain, pytest.raises(httpx.TransportError):
         plain.get(server.url.replace("https", "http") + "/healthz")
     assert server.stop() == 0
     assert len(server.kept()) == 3

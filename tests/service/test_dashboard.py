@@ -12,6 +12,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from waiting import PATIENCE_SECONDS
+
 from .process import end, event, launch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -63,7 +65,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
         client.post("/v1/events", content=event("e1", discount=60))
         client.post("/v1/events", content=b"no event")
         client.post("/v1/query", json={"sql": "SELECT 1"})
-        until = time.monotonic() + 40
+        until = time.monotonic() + 2 * PATIENCE_SECONDS
         while "tidegate_snapshot_bytes" not in (found := names(client)):
             assert time.monotonic() < until, found
             time.sleep(0.5)

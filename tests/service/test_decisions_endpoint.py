@@ -8,12 +8,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from waiting import PATIENCE_SECONDS
+
 from .process import Start, event, is_error
 
 # Look-ups in the tables bind the id as a parameter, which `warehouse.query` does not let through.
 
 
-def ask(client: httpx.Client, path: str, *, seconds: float = 10) -> httpx.Response:
+def ask(client: httpx.Client, path: str, *, seconds: float = PATIENCE_SECONDS) -> httpx.Response:
     """Ask until the event is decided: it is acknowledged before."""
     until = time.monotonic() + seconds
     while (answer := client.get(path)).status_code == 404 and time.monotonic() < until:

@@ -9,6 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from waiting import PATIENCE_SECONDS
+
 from .process import ServerProcess, event, is_error
 
 JSON = {"content-type": "application/json"}
@@ -101,7 +103,7 @@ def test_a_request_without_any_event_is_refused_and_kept_all_the_same(
 
 def test_single_events_sent_at_once_each_get_their_own_answer(server: ServerProcess) -> None:
     async def send() -> list[tuple[bytes, httpx.Response]]:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as client:
             bodies = [BAD if i % 7 == 3 else event(key()) for i in range(64)]
             posts = (client.post("/v1/events", content=b) for b in bodies)
             return list(zip(bodies, await asyncio.gather(*posts), strict=True))

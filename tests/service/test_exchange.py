@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from waiting import PATIENCE_SECONDS
+
 from .process import ServerProcess, event
 
 PLAIN = b"POST /v1/events HTTP/1.1\r\nhost: h\r\nx-request-id: r-1\r\n"
@@ -36,7 +38,7 @@ def long(body: bytes, *, head: bytes = b"") -> bytes:
 
 def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str], object]]:
     """Status, headers and body of the next answers on a connection."""
-    connection.settimeout(10)
+    connection.settimeout(PATIENCE_SECONDS)
     text = b""
     found: list[tuple[int, dict[str, str], object]] = []
     while len(found) < count:

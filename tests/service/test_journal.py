@@ -45,13 +45,20 @@ def test_of_many_at_once_only_the_first_ten_a_second_are_written_down(
 
 
 BROKEN = """
+import time
 import tidegate.service.query.pool as pool
+from tidegate.door import Door
 
 async def broken(self, question, deliver):
     pool._log.warning("within_the_request")
     raise RuntimeError("secret contents")
 
+def commit(self, work, **how):
+    time.sleep(0.002)  # slow, on the fastest of disks
+    return quick(self, work, **how)
+
 pool.QueryPool.run = broken
+quick, Door.commit = Door.commit, commit
 """
 
 

@@ -13,6 +13,7 @@ import pytest
 from tidegate.controls import LabelRecord, control_record
 from tidegate.eventlog.contract import EntryKind
 from tidegate.eventlog.sqlite import SqliteLog
+from waiting import PATIENCE_SECONDS
 
 from .process import ServerProcess, Start, event, is_error
 
@@ -138,7 +139,7 @@ def test_labels_reach_their_table_with_the_offset_of_their_event(client: httpx.C
         "SELECT event_id, label, event_offset FROM labels "
         "WHERE event_id IN ('joined-1', 'never-1') ORDER BY event_id"
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(rows := client.post("/v1/query", json={"sql": sql}).json().get("rows", [])) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

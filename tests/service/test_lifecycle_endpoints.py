@@ -13,6 +13,7 @@ import pytest
 import tidegate
 from tidegate.access.keys import Keys
 from tidegate.clock import SystemClock
+from waiting import PATIENCE_SECONDS
 
 from .process import RULES, ServerProcess, Start, event, is_error
 
@@ -45,7 +46,7 @@ def files(server: ServerProcess, rules: str) -> dict[str, str]:
 def decide(client: httpx.Client, key: str, **more: object) -> dict[str, object]:
     """Send an event; the decision on it."""
     assert client.post("/v1/events", content=event(key, **more)).status_code == 202
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (answer := client.get(f"/v1/decisions/{key}")).status_code == 404:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -147,7 +148,8 @@ def test_the_key_is_the_author(start: Start) -> None:
 def command(server: ServerProcess, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tidegate", *words],
-        cwd=server.folder, capture_output=True, text=True, check=False, timeout=60,
+        cwd=server.folder, capture_output=True, text=True, check=False,
+        timeout=2 * PATIENCE_SECONDS,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from tidegate.pipeline import Pipeline
 from tidegate.records import Records
 from tidegate.service.metrics.collector import ServiceCollector
 from tidegate.service.state import State
+from waiting import PATIENCE_SECONDS
 
 from .process import ServerProcess, event
 
@@ -29,7 +30,7 @@ def value(series: Series, name: str, **labels: str) -> float:
 
 def settled(client: httpx.Client) -> Series:
     """The metrics once all is decided and written."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         series = scrape(client)
         waits = ("tidegate_backlog_records", "tidegate_writer_pending_rows")
@@ -102,7 +103,7 @@ def test_what_features_remember_is_shown_by_entity(tmp_path: Path) -> None:
     with Pipeline(payments.write(tmp_path / "shop")) as pipeline:
         records = Records.of(payments.encoded(payments.payments(200)))
         pipeline.door.submit(records, source="test")
-        assert pipeline.drain(timeout_seconds=30)
+        assert pipeline.drain(timeout_seconds=PATIENCE_SECONDS)
         state = State.of(pipeline)
         samples = [s for m in ServiceCollector(state).collect() for s in m.samples]
         held = {(s.name, s.labels.get("entity")): s.value for s in samples}

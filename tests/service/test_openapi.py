@@ -14,7 +14,7 @@ from .process import ServerProcess
 _LEFT_OUT = "positive_data_acceptance"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1_200)
 def test_the_document_and_the_server_say_the_same(server: ServerProcess, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"]
     options = ["--exclude-checks", _LEFT_OUT, "--max-examples", "20", "--no-color"]

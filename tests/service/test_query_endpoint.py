@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,20 @@ import pyarrow as pa
 import pytest
 
 from tidegate.service.query.description import QueryRows
+from waiting import until
 
 from .process import ServerProcess, end, event, is_error, launch
 
-TIMEOUT_SECONDS = 1.0
 SETTINGS = """
 [query]
-timeout = "1 second"
+timeout = "1 minute"
 memory_bytes_max = "128 MiB"
 rows_max = 1000
 result_bytes_max = "1 MiB"
 waiting_max = 2
 """
+HASTY = SETTINGS.replace("1 minute", "1 second")
+TIMEOUT_SECONDS = 60.0
 SECRET = "not-for-queries-" + uuid4().hex
 
 
@@ -41,11 +43,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running.client() as client:
         lines = [event(f"e{i}", discount=50 + i, event_type="sale, 'ü'") for i in range(4)]
         client.post("/v1/events", content=b"\n".join(lines), headers={"content-type": "text/plain"})
-        until = time.monotonic() + 20
-        while ask(client, "SELECT count(*) FROM decisions").json()["rows"] != [[4]]:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: rows(client, "SELECT count(*) FROM decisions") == [[4]])
     yield running
+    end(running)
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a server that lets no query take longer than a second."""
+    running = launch(tmp_path_factory.mktemp("hasty"), settings=HASTY)
+    with running.client() as client:
+        yield client
     end(running)
 
 
@@ -342,18 +350,14 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize("sql", GREEDY)
-def test_a_query_that_wants_too_much_is_ended(client: httpx.Client, sql: str) -> None:
-    began = time.monotonic()
-    error = ask(client, sql).json()["error"]
+def test_a_query_that_wants_too_much_is_ended(hasty: httpx.Client, sql: str) -> None:
+    error = ask(hasty, sql).json()["error"]
     assert error["code"] in ("out_of_memory", "query_timeout", "result_too_large")
-    assert time.monotonic() - began < TIMEOUT_SECONDS + 3
 
 
 @pytest.mark.parametrize("sql", ENDLESS)
-def test_a_query_that_does_not_end_is_ended(client: httpx.Client, sql: str) -> None:
-    began = time.monotonic()
-    assert is_error(ask(client, sql), 400, "query_timeout")
-    assert time.monotonic() - began < TIMEOUT_SECONDS + 3
+def test_a_query_that_does_not_end_is_ended(hasty: httpx.Client, sql: str) -> None:
+    assert is_error(ask(hasty, sql), 400, "query_timeout")
 
 
 def test_many_rows_are_cut_off_and_one_row_that_is_too_large_is_refused(
@@ -374,17 +378,15 @@ def test_queries_that_run_hold_up_neither_events_nor_memory(
     client: httpx.Client, server: ServerProcess
 ) -> None:
     before = server.resident_bytes
-    with httpx.Client(base_url=server.url, timeout=30) as other:
-        busy = [socket_asking(server, ENDLESS[0]) for _ in range(2)]
-        slowest = 0.0
-        for _ in range(50):
-            began = time.monotonic()
-            key = "f" + uuid4().hex
-            assert other.post("/v1/events", content=event(key)).status_code == 202
-            slowest = max(slowest, time.monotonic() - began)
-        for connection in busy:
-            connection.close()
-    assert slowest < TIMEOUT_SECONDS
+    busy = [socket_asking(server, ENDLESS[0]) for _ in range(2)]
+    until(lambda: running(server) == 2)
+    for _ in range(50):
+        key = "f" + uuid4().hex
+        assert client.post("/v1/events", content=event(key)).status_code == 202
+    assert running(server) == 2  # they were not waited for
+    for connection in busy:
+        connection.close()
+    until(lambda: running(server) == 0)
     assert server.resident_bytes - before < 200 << 20
 
 
@@ -392,42 +394,32 @@ def test_a_caller_that_goes_away_ends_its_query(
     client: httpx.Client, server: ServerProcess
 ) -> None:
     connection = socket_asking(server, ENDLESS[0])
-    until = time.monotonic() + 10
-    while not is_busy(server):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    began = time.monotonic()
+    until(lambda: running(server) == 1)
     connection.close()
-    while is_busy(server):
-        assert time.monotonic() - began < TIMEOUT_SECONDS / 2, "it ran on"
-        time.sleep(0.02)
+    until(lambda: running(server) == 0, "it ran on", seconds=TIMEOUT_SECONDS / 2)
     assert rows(client, "SELECT 1") == [[1]]
 
 
-def is_busy(server: ServerProcess) -> bool:
+def running(server: ServerProcess) -> int:
+    """How many queries run now."""
     with server.client() as client:
-        return "\ntidegate_queries_running 0.0" not in client.get("/metrics").text
+        found = re.search(r"^tidegate_queries_running (\S+)$", client.get("/metrics").text, re.M)
+        assert found is not None
+        return int(float(found[1]))
 
 
 def test_beyond_those_that_wait_callers_are_told_to_come_back(
     client: httpx.Client, server: ServerProcess
 ) -> None:
     busy = [socket_asking(server, ENDLESS[0]) for _ in range(4)]
-    until = time.monotonic() + 10
-    while True:
-        answer = ask(client, "SELECT 1")
-        if answer.status_code == 429:
-            break
-        assert time.monotonic() < until
+    until(lambda: all(map(server.has_read, busy)))
+    answer = ask(client, "SELECT 1")
     assert is_error(answer, 429, "overloaded")
     assert int(answer.headers["retry-after"]) >= 1
     for connection in busy:
         connection.close()
-    until = time.monotonic() + 10
-    while (answer := ask(client, "SELECT 2")).status_code == 429:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert answer.json()["rows"] == [[2]]
+    until(lambda: ask(client, "SELECT 2").status_code != 429)
+    assert rows(client, "SELECT 2") == [[2]]
 
 
 def socket_asking(server: ServerProcess, sql: str) -> socket.socket:
@@ -449,10 +441,11 @@ def test_the_process_has_no_secrets_and_yields_to_the_decisions(
         if is_worker(path, server.process.pid)
     ]
     assert workers
+    nice = min(19, os.getpriority(os.PRIO_PROCESS, server.process.pid) + 10)
     for pid in workers:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert SECRET.encode() not in environment
-        assert os.getpriority(os.PRIO_PROCESS, pid) == 10
+        assert os.getpriority(os.PRIO_PROCESS, pid) == nice
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert " ".join(limits.split("Max file size")[1].split()[:2]) == "0 0"
 
@@ -465,20 +458,18 @@ def is_worker(stat: Path, parent: int) -> bool:
 
 
 def test_no_process_is_left_when_the_server_is_killed(tmp_path: Path) -> None:
-    running = launch(tmp_path, settings=SETTINGS)
-    with running.client() as client:
+    server = launch(tmp_path, settings=SETTINGS)
+    with server.client() as client:
         assert rows(client, "SELECT 1") == [[1]]
         children = [
             path.parent
             for path in Path("/proc").glob("[0-9]*/stat")
-            if is_worker(path, running.process.pid)
+            if is_worker(path, server.process.pid)
         ]
         assert children
-    end(running)
-    until = time.monotonic() + 10
-    while any(child.exists() for child in children):
-        assert time.monotonic() < until, "a process for queries has outlived its server"
-        time.sleep(0.05)
+    end(server)
+    said = "a process for queries has outlived its server"
+    until(lambda: not any(child.exists() for child in children), said)
 
 
 def test_the_route_is_described_with_what_it_takes_and_gives(client: httpx.Client) -> None:
@@ -496,7 +487,7 @@ def test_the_route_is_described_with_what_it_takes_and_gives(client: httpx.Clien
 
 PII = """
 [query]
-timeout = "20 seconds"
+timeout = "1 minute"
 """
 
 
@@ -507,11 +498,8 @@ def test_marked_columns_come_as_pseudonyms_to_whoever_may_not_see_them(tmp_path:
     try:
         with running.client() as client:
             client.post("/v1/events", content=event("e1", event_type="4711"))
-            until = time.monotonic() + 20
-            while not (found := rows(client, "SELECT event_type FROM events")):
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            ((shown,),) = found
+            until(lambda: rows(client, "SELECT event_type FROM events"))
+            ((shown,),) = rows(client, "SELECT event_type FROM events")
             assert shown.startswith("pii:")
             assert rows(client, "SELECT 1 FROM events WHERE event_type = '4711'") == []
             both = "SELECT 1 FROM events WHERE event_type = $it"

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 import tidegate
+from waiting import until
 
-from .process import ServerProcess, end, event, is_error, launch
+from .process import HOLD, ServerProcess, end, event, is_error, launch
 
 FEATURES = """
 SELECT
@@ -28,21 +29,22 @@ SETTINGS = """
 [features]
 sql = "features.sql"
 """
-# A server whose engine takes its time over events that ask for it.
-SLOW = """
-import time
+# On a slow machine a decision may take long, and must not be missed for it.
+PATIENT = '[score]\ntimeout = "1 minute"\n'
+# A server whose engine is held up over events that ask for it.
+HELD = f"""{HOLD}
 from tidegate.engine import Engine
 
 def process(self, work):
     if any(b"slow" in w.entry.records.payload for w in work):
-        time.sleep(0.6)
+        hold()
     yield from sound(self, work)
 
 sound, Engine.process = Engine.process, process
 """
 
 
-def started(folder: Path, *, settings: str = "", before: str = "") -> ServerProcess:
+def started(folder: Path, *, settings: str = PATIENT, before: str = "") -> ServerProcess:
     (folder / "features.sql").write_text(FEATURES)
     return launch(folder, settings=SETTINGS + settings, before=before)
 
@@ -119,10 +121,12 @@ def test_within_one_request_only_the_later_of_two_is_a_duplicate(client: httpx.C
     assert [one.get("duplicate", False) for one in found] == [False, True]
 
 
-def test_what_was_written_long_ago_is_found_for_a_duplicate(client: httpx.Client) -> None:
+def test_what_was_written_long_ago_is_found_for_a_duplicate(
+    client: httpx.Client, scorer: ServerProcess
+) -> None:
     key, kind = uuid4().hex, uuid4().hex
     first = ask(client, event(key, event_type=kind, discount=70.0))
-    time.sleep(1.0)  # the tables are committed to ten times a second
+    scorer.settle()
     again = ask(client, event(key, event_type=kind))
     assert (again["features"], again["duplicate"]) == (first["features"], True)
 
@@ -181,21 +185,22 @@ def test_requests_side_by_side_get_their_own_answers(client: httpx.Client) -> No
 
 
 def test_past_the_deadline_the_fallback_is_answered_and_the_log_has_both(tmp_path: Path) -> None:
-    settings = '[score]\nfallback_action = "block"\n'
-    server = started(tmp_path, settings=settings, before=SLOW)
+    settings = PATIENT + 'fallback_action = "block"\n'
+    server = started(tmp_path, settings=settings, before=HELD)
     key = uuid4().hex
     try:
         with server.client() as client:
             begun = time.monotonic()
             found = ask(client, event(key, event_type="slow", discount=70.0), timeout_ms=100)
             took = time.monotonic() - begun
+            server.release()
             ask(client, event(uuid4().hex))
             decided = client.get(f"/v1/decisions/{key}").json()
             assert "tidegate_score_fallbacks_total 1.0" in client.get("/metrics").text
         assert server.stop() == 0
     finally:
         end(server)
-    assert 0.1 <= took < 0.5
+    assert took >= 0.1
     assert (found["event_id"], found["action"], found["fallback"]) == (key, "block", True)
     assert found["rules"][0]["reason"] == "no decision within 100 ms"
     assert decided["action"] == "review"
@@ -206,28 +211,28 @@ def test_past_the_deadline_the_fallback_is_answered_and_the_log_has_both(tmp_pat
 
 
 def test_an_overloaded_server_refuses_early_and_is_well_at_once(tmp_path: Path) -> None:
-    settings = '[score]\nwaiting_max = 20\ntimeout = "5 seconds"\n'
-    server = started(tmp_path, settings=settings, before=SLOW)
-    statuses: list[tuple[int, float]] = []
+    server = started(tmp_path, settings=PATIENT + "waiting_max = 20\n", before=HELD)
+    statuses: list[int] = []
 
     def post(kind: str) -> None:
         with server.client() as client:
-            begun = time.monotonic()
             answer = client.post("/v1/score", content=event(uuid4().hex, event_type=kind))
             if answer.status_code == 429:
                 assert is_error(answer, 429, "overloaded")
                 assert int(answer.headers["retry-after"]) >= 1
-            statuses.append((answer.status_code, time.monotonic() - begun))
+            statuses.append(answer.status_code)
 
     try:
         threads = [threading.Thread(target=post, args=("slow",)) for _ in range(60)]
         for thread in threads:
             thread.start()
+        # Of what waits nothing is decided meanwhile, so that the others find no room.
+        until(lambda: statuses.count(429) >= 20)
+        assert set(statuses) == {429}
+        server.release()
         for thread in threads:
             thread.join()
-        refused = [seconds for status, seconds in statuses if status == 429]
-        assert {status for status, _ in statuses} == {200, 429}
-        assert len(refused) >= 20
+        assert set(statuses) == {200, 429}
         with server.client() as client:
             assert ask(client, event(uuid4().hex))["action"] == "approve"
     finally:
