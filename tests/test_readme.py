@@ -14,6 +14,7 @@ import pytest
 
 from end_to_end.shop import Server, free_port
 from tidegate.project.examples import new
+from waiting import until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -98,7 +99,7 @@ def test_an_event_sent_by_curl_is_decided_as_the_text_says(
         missing("curl is not installed")
     send, ask = re.split(r"\n(?=curl)", blocks("", having="curl")[0])
     assert '"review"' in reader.type(send)
-    assert '"review"' in reader.type(f"sleep 0.3; {ask}")
+    until(lambda: '"review"' in reader.type(ask))
 
 
 def test_a_change_is_tried_published_and_taken_back(reader: Reader) -> None:
@@ -128,5 +129,4 @@ def test_the_rest_of_the_command_line_beside_the_server(reader: Reader) -> None:
 
 
 def test_the_python_runs(reader: Reader) -> None:
-    for line in ("sleep 1", f"{sys.executable} - <<'END'\n{blocks('python')[0]}END\n"):
-        reader.type(line)
+    reader.type(f"{sys.executable} - <<'END'\n{blocks('python')[0]}END\n")

@@ -20,8 +20,11 @@ import msgspec
 
 from tidegate.project.examples import new
 from tidegate.testing import store
+from waiting import until
 
-READY_SECONDS = 60.0
+# For what takes seconds, on machines that are shared and slow at times.
+LONG_SECONDS = 240.0
+WAITING = "tidegate_backlog_records|tidegate_writer_pending_rows|tidegate_sink_lag_records"
 RATE_PER_SECOND = 5.0  # of event time
 START_US = 1_686_081_600_000_000  # 2023-06-06 20:00
 
@@ -108,7 +111,7 @@ class Server:
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + LONG_SECONDS
         while time.monotonic() < deadline:
             assert self._process is not None
             assert self._process.poll() is None, f"the server ended:\n{self.tail()}"
@@ -118,15 +121,28 @@ class Server:
         raise AssertionError(f"the server did not come up:\n{self.tail()}")
 
     def get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, b""
         finally:
             connection.close()
+
+    def settle(self) -> None:
+        """Wait until all that was taken is decided, written and delivered.
+
+        For before a stop, which leaves to the next start what takes it too long.
+        """
+        until(lambda: self._left() == 0, "there is always more to do", seconds=LONG_SECONDS)
+
+    def _left(self) -> float:
+        """Of all that waits for a later stage, the most records in one place; -1 if not known."""
+        status, text = self.get("/metrics")
+        counts = re.findall(rf"^(?:{WAITING})(?:{{.*}})? (\S+)$", text.decode(), re.MULTILINE)
+        return max(map(float, counts)) if status == 200 else -1.0
 
     def kill(self) -> None:
         assert self._process is not None
@@ -137,7 +153,7 @@ class Server:
         """End it in good order; returns its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=LONG_SECONDS)
 
     def wait(self, *, seconds: float) -> int:
         """Wait for it to end by itself; returns its exit code."""
@@ -180,12 +196,12 @@ class Clients:
         """Take no new batch; what is under way is finished, so the server must be up."""
         self._stop.set()
         for thread in self._running:
-            thread.join(timeout=60)
+            thread.join(timeout=LONG_SECONDS)
             assert not thread.is_alive(), "a client hangs"
 
-    def wait_for(self, records: int, *, seconds: float = 60) -> None:
+    def wait_for(self, records: int) -> None:
         """Wait until at least so many records are acknowledged."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + LONG_SECONDS
         while len(self.acknowledged) < records:
             assert time.monotonic() < deadline, f"only {len(self.acknowledged)} acknowledged"
             time.sleep(0.01)

@@ -18,8 +18,9 @@ import pytest
 
 from tidegate.program import Program
 from tidegate.project.project import load
+from waiting import until
 
-from .shop import OTHER_FEATURES, Clients, Server, free_port, make, with_features
+from .shop import LONG_SECONDS, OTHER_FEATURES, Clients, Server, free_port, make, with_features
 from .verdict import check
 
 # More by option, for a long night: TIDEGATE_CRASH_ROUNDS=500 pytest -m crash
@@ -51,6 +52,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed(server: Server) ->
     server.start()
     clients.wait_for(4_000)
     clients.stop()
+    server.settle()
     assert server.stop() == 0, server.tail()
     assert clients.answers <= {202, 207, 422, 429, 503}
     check(server.folder, clients.acknowledged)
@@ -76,9 +78,10 @@ def test_features_are_exact_when_the_server_is_killed_and_they_are_changed(tmp_p
         # On a slow machine none of the short lives may have been long enough for it.
         changed = Program.compile(load(server.folder)).version
         said = "the changed features have not taken over"
-        until(lambda: deciding(server) == changed, said, seconds=120)
+        until(lambda: deciding(server) == changed, said, seconds=LONG_SECONDS)
         clients.wait_for(len(clients.acknowledged) + 500)  # which they decide
         clients.stop()
+        server.settle()
         assert server.stop() == 0, server.tail()
         check(server.folder, clients.acknowledged)
     finally:
@@ -105,6 +108,7 @@ def test_a_full_disk_refuses_and_recovers_without_a_restart(
             filler.unlink()
             clients.wait_for(len(clients.acknowledged) + 2_000)
             clients.stop()
+            server.settle()
             assert server.stop() == 0, server.tail()
             check(folder, clients.acknowledged)
         finally:
@@ -127,6 +131,7 @@ def test_a_read_only_sink_holds_up_nothing_and_catches_up(tmp_path: Path, missin
             remount(disk, "rw")
             clients.stop()
             until(lambda: sink_failures(server) == 0, "the sinks did not recover")
+            server.settle()
             assert server.stop() == 0, server.tail()
             check(folder, clients.acknowledged)
         finally:
@@ -147,6 +152,7 @@ def test_a_commit_torn_by_a_crash_is_left_out_and_all_else_is_there(server: Serv
     server.start()
     clients.wait_for(5_000)
     clients.stop()
+    server.settle()
     assert server.stop() == 0, server.tail()
     check(server.folder, clients.acknowledged)
 
@@ -166,7 +172,7 @@ def test_a_log_damaged_at_its_end_is_reported_with_the_offset_and_never_read(
     shutil.rmtree(data / "tables")  # so that the log must be read again
     shutil.rmtree(data / "snapshots")
     server.start(wait=False)
-    assert server.wait(seconds=60) == 1
+    assert server.wait(seconds=LONG_SECONDS) == 1
     assert f"offset {damaged}" in server.tail(), server.tail()
     table = data / "tables" / "events"
     assert not table.exists() or max_offset(table) < damaged
@@ -187,14 +193,6 @@ def max_offset(table: Path) -> int:
     """The highest log offset in the files of a table; -1 if it has no rows."""
     files = [pq.read_table(p, columns=["log_offset"]) for p in table.rglob("*.parquet")]
     return max((int(f["log_offset"].to_numpy().max()) for f in files if f.num_rows), default=-1)
-
-
-def until(holds: Callable[[], bool], otherwise: str, *, seconds: float = 30) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
 
 
 def deciding(server: Server) -> str | None:

@@ -15,12 +15,13 @@ import pytest
 
 import tidegate
 from chargebacks import Step, expected, table, traffic, write
+from waiting import until
 
-from .shop import Server, free_port
+from .shop import LONG_SECONDS, Server, free_port
 
 ROUNDS = 6
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_200)]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ class Sender:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=LONG_SECONDS)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -87,11 +88,13 @@ def test_features_see_each_acknowledged_label_however_often_the_server_is_killed
         server.kill()
     server.start()
     enough = (sender.payments + 300, len(sender.labels) + 100)
-    deadline = time.monotonic() + 60
-    while (sender.payments, len(sender.labels)) < enough:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(
+        lambda: sender.payments >= enough[0] and len(sender.labels) >= enough[1],
+        "the sender does not get on",
+        seconds=LONG_SECONDS,
+    )
     sender.stop()
+    server.settle()
     assert server.stop() == 0, server.tail()
     check(server.folder, sender.labels)
 

@@ -16,7 +16,7 @@ import pytest
 
 import tidegate
 
-from .shop import HASTE, Server, free_port
+from .shop import HASTE, LONG_SECONDS, Server, free_port
 
 ROUNDS = int(os.environ.get("TIDEGATE_CRASH_ROUNDS", "25")) // 3
 
@@ -95,6 +95,7 @@ class Callers:
     seed: int
     decided: dict[str, dict[str, Any]] = field(default_factory=dict)
     fallbacks: int = 0
+    lost: int = 0  # questions that were sent, and whose answer never came
     changes: dict[str, int] = field(default_factory=dict)
     statuses: set[int] = field(default_factory=set)
 
@@ -115,7 +116,7 @@ class Callers:
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=60)
+            thread.join(timeout=LONG_SECONDS)
             assert not thread.is_alive(), "a caller hangs"
 
     def _ask(self, chance: random.Random) -> None:
@@ -131,7 +132,8 @@ class Callers:
             path = "/v1/score?timeout_ms=20" if chance.random() < 0.05 else "/v1/score"
             found = self._until_answered("POST", path, payment)
             if found.get("fallback"):
-                self.fallbacks += 1
+                with self._lock:
+                    self.fallbacks += 1
             else:
                 self.decided[found["event_id"]] = found
 
@@ -187,10 +189,16 @@ class Callers:
     def _send(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
+            connection.connect()
+        except OSError:
+            return 0, b""  # the server is down
+        try:
             connection.request(method, path, body, {"content-type": "application/json"})
             answer = connection.getresponse()
             status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException):
+            with self._lock:
+                self.lost += path.startswith("/v1/score")
             return 0, b""
         finally:
             connection.close()
@@ -211,11 +219,12 @@ def test_every_answered_decision_is_found_equal_after_kills(server: Server) -> N
         if chance.random() < 0.8:
             server.wait_until_ready()
     server.wait_until_ready()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONG_SECONDS
     while len(callers.decided) < 1_000 or len(callers.changes) < 5:
         assert time.monotonic() < deadline, (len(callers.decided), callers.changes)
         time.sleep(0.1)
     callers.stop()
+    server.settle()
     assert server.stop() == 0, server.tail()
     assert callers.statuses <= {200, 202, 404, 409, 422, 429, 503}, callers.statuses
     as_answered(server.folder, callers)
@@ -243,6 +252,6 @@ def as_answered(folder: Path, callers: Callers) -> None:
     assert (verified := shop.verify()).equal, verified.differences
     assert (reconciled := shop.reconcile()).equal, reconciled
     answers = shop.query("SELECT event_id, action FROM answers").arrow().to_pylist()
-    assert len(answers) <= callers.fallbacks + 3  # a retry's first answer may never have come
+    assert len(answers) <= callers.fallbacks + callers.lost
     assert {answer["action"] for answer in answers} <= {"review"}
     assert {row["event_id"] for row in answers} <= set(found)
