@@ -98,8 +98,25 @@ def test_a_delivery_made_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_file_of_many_blocks_is_read_whole(tmp_path: Path) -> None:
-    (path,) = written(tmp_path, captured(1000))
-    assert [r["SequenceNumber"] for r in read(path)] == list(range(1000))
+    (path,) = written(tmp_path, captured(3000))
+    assert [r["SequenceNumber"] for r in read(path)] == list(range(3000))
+
+
+def test_files_do_not_depend_on_the_pieces_in_which_rows_came(tmp_path: Path) -> None:
+    rows = captured(5000)
+    pieces = pa.concat_tables([rows.slice(0, 7), rows.slice(7, 3500), rows.slice(3507)])
+    whole = [p.read_bytes() for p in written(tmp_path / "a", rows, partitions=3)]
+    assert whole == [p.read_bytes() for p in written(tmp_path / "b", pieces, partitions=3)]
+
+
+def test_files_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """So that a delivery's files, together as large as its rows, are never all in memory."""
+    layout = opened(settings("blobs", partitions=4), captured(1), tmp_path)._layout
+    files = iter(layout.files(Delivery(0, 4000, captured(4000))))
+    before = pa.total_allocated_bytes()
+    sizes = [len(content) for _, content in files]
+    assert len(sizes) == 4
+    assert pa.total_allocated_bytes() <= before + min(sizes) // 2
 
 
 @pytest.mark.parametrize(
@@ -116,16 +133,15 @@ def test_times_are_written_as_capture_writes_them(time: int, shown: str) -> None
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20))
 def test_any_integer_is_encoded_as_avro_encodes_it(numbers: list[int]) -> None:
-    content = avro.container('"long"', avro.longs(np.array(numbers)), marker=bytes(16))
+    content = avro.container('"long"', [avro.longs(np.array(numbers))], marker=bytes(16))
     assert list(fastavro.reader(_file(content))) == numbers
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=20))
 def test_any_bytes_are_encoded_as_avro_encodes_them(values: list[bytes]) -> None:
     pieces = avro.strings(pa.array(values, pa.binary()))
-    assert list(fastavro.reader(_file(avro.container('"bytes"', pieces, marker=bytes(16))))) == (
-        values
-    )
+    content = avro.container('"bytes"', [pieces], marker=bytes(16))
+    assert list(fastavro.reader(_file(content))) == values
 
 
 def _file(content: bytes) -> io.BytesIO:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -276,7 +276,8 @@ class Crashing(FolderStore):
         super().__init__(root)
         self._deaths = deaths
 
-    def put(self, files: Sequence[File]) -> None:
+    def put(self, files: Iterable[File]) -> None:
+        files = list(files)
         death = self._deaths.pop() if self._deaths else "none"
         written = {"before": 0, "amid": len(files) // 2}.get(death, len(files))
         super().put(files[:written])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,21 +90,51 @@ def test_a_file_swept_while_it_is_read_is_found_in_its_new_place(tmp_path: Path)
     assert plain(feed.read(0, until=29, rows_max=100).rows) == expected(0, 29)["events"]
 
 
+@pytest.mark.parametrize("threads", [True, False])
 def test_a_large_file_is_read_by_its_row_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, threads: bool
 ) -> None:
     """Packed in groups of 8 rows, a stretch reads those that hold it and no others."""
     monkeypatch.setattr(feeds, "_WHOLE_ROWS", 10)
+    monkeypatch.setattr(feeds, "_READ_ROWS", 3)
     monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 8)
     warehouse = opened(tmp_path)
     write_all(warehouse, [0, 70, 90, 140])
     found, offset = [], 0
-    feed = warehouse.feed("decisions")
+    feed = warehouse.feed("decisions", threads=threads)
     while offset < 140:
         delivery = feed.read(offset, until=140, rows_max=3)
         found += plain(delivery.rows)
         offset = delivery.next_offset
     assert found == expected(0, 140)["decisions"]
+
+
+def test_what_is_read_beside_the_decisions_holds_little_more_than_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_READ_ROWS", 8)
+    warehouse = opened(tmp_path)
+    warehouse.write([outcome(0, 800)])
+    feed = warehouse.feed("decisions", threads=False)
+    few, many = (feed.read(0, until=800, rows_max=n).rows for n in (8, 400))
+    assert (few.num_rows, many.num_rows) == (8, 400)
+    assert few.get_total_buffer_size() * 10 < many.get_total_buffer_size()
+
+
+def test_rows_that_somebody_else_put_out_of_order_come_in_order(tmp_path: Path) -> None:
+    """Another writer of Delta may have sorted a file by something else."""
+    warehouse = opened(tmp_path)
+    warehouse.write([outcome(0, 60)])
+    for file in warehouse._tables["decisions"].files():
+        rows = pq.read_table(file.path, partitioning=None)
+        by_id = rows.sort_by("event_id")
+        pq.write_table(by_id, file.path, row_group_size=7)
+    feed, found, offset = warehouse.feed("decisions", threads=False), [], 0
+    while offset < 60:
+        delivery = feed.read(offset, until=60, rows_max=5)
+        found += plain(delivery.rows)
+        offset = delivery.next_offset
+    assert found == expected(0, 60)["decisions"]
 
 
 def test_only_the_columns_asked_for_are_given_as_far_as_there_are_any(filled: Warehouse) -> None:

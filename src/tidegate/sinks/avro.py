@@ -7,6 +7,7 @@ Files".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 Pieces = Any  # pa.BinaryArray of one piece for each row, or a bytes scalar for all rows
 
-_BLOCK_RECORDS = 256
+BLOCK_RECORDS = 256
 _VARINT_BYTES_MAX = 10
 
 
@@ -74,14 +75,18 @@ def joined(pieces: list[Pieces]) -> Pieces:
     return pc.binary_join_element_wise(*typed, pa.scalar(b"", pa.binary()))
 
 
-def container(schema: str, records: pa.BinaryArray, *, marker: bytes) -> bytes:
-    """A file of these records; `schema` is its JSON text, `marker` the 16 bytes between blocks."""
+def container(schema: str, records: Iterable[pa.BinaryArray], *, marker: bytes) -> bytes:
+    """A file of these records; `schema` is its JSON text, `marker` the 16 bytes between blocks.
+
+    The records come in pieces, each with a multiple of `BLOCK_RECORDS`, the last one apart.
+    """
     meta = longs(np.array([2]))[0].as_py()
     meta += string("avro.codec") + string("null") + string("avro.schema") + string(schema) + b"\0"
     parts = [b"Obj\x01", meta, marker]
-    for first in range(0, len(records), _BLOCK_RECORDS):
-        block: Any = records[first : first + _BLOCK_RECORDS]
-        content = b"".join(block.to_pylist())
-        sizes: Any = longs(np.array([len(block), len(content)])).to_pylist()
-        parts += [*sizes, content, marker]
+    for piece in records:
+        for first in range(0, len(piece), BLOCK_RECORDS):
+            block: Any = piece[first : first + BLOCK_RECORDS]
+            content = b"".join(block.to_pylist())
+            sizes: Any = longs(np.array([len(block), len(content)])).to_pylist()
+            parts += [*sizes, content, marker]
     return b"".join(parts)

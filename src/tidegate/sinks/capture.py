@@ -39,6 +39,7 @@ SCHEMA = {
     ],
 }
 _IDS = 1024
+_TAKEN = 4 * avro.BLOCK_RECORDS  # rows of a file that are encoded at a time
 _READ_BYTES = 4 << 20  # of the log at a time
 _SCHEMA_TEXT = json.dumps(SCHEMA, separators=(",", ":"))
 _PARTITION_KEY = "x-opt-partition-key"
@@ -125,22 +126,23 @@ class CaptureLayout:
         self.folder = self._template.folder
         self.pattern = self._template.pattern(r"_\d{19}\.avro")
 
-    def files(self, delivery: Delivery) -> list[File]:
-        """The files of a delivery: their keys and contents."""
-        rows = delivery.rows.combine_chunks()
+    def files(self, delivery: Delivery) -> Iterator[File]:
+        """The files of a delivery, made one after the other: their keys and contents."""
+        rows = delivery.rows
         partitions = [zlib.crc32(i) % self._partitions for i in _each(rows.column(self._id))]
         values = {name: rows.column(name) for name in self._template.values - {"PartitionId"}}
         values["PartitionId"] = pa.chunked_array([pa.array(partitions, pa.int64())])
         times = _micros(rows.column("ingest_time"))
         found = groups(self._template, columns=values, times=times, apart=partitions, by_time=False)
-        return [self._file(rows, group) for group in found]
+        return (self._file(rows, group) for group in found)
 
     def _file(self, rows: pa.Table, group: Group) -> File:
-        mine = rows.take(pa.array(group.rows, pa.int64()))
-        key = f"{group.path}_{mine.column('log_offset')[0].as_py():019d}.avro"
+        first = rows.column("log_offset")[group.rows[0]].as_py()
+        key = f"{group.path}_{first:019d}.avro"
         # A delivery made again gives the same bytes, so the marker is not drawn but derived.
         marker = hashlib.sha256(key.encode()).digest()[:16]
-        return key, avro.container(_SCHEMA_TEXT, self._records(mine), marker=marker)
+        records = (self._records(some) for some in _taken(rows, group.rows))
+        return key, avro.container(_SCHEMA_TEXT, records, marker=marker)
 
     def _records(self, rows: pa.Table) -> pa.BinaryArray:
         offsets = rows.column("log_offset")
@@ -169,6 +171,15 @@ class CaptureLayout:
                 "log_offset": pa.array([r["SequenceNumber"] for r in records], pa.int64()),
             }
         )
+
+
+def _taken(rows: pa.Table, places: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows at ascending places, some at a time: only few are held twice."""
+    for begin in range(0, len(places), _TAKEN):
+        some = np.array(places[begin : begin + _TAKEN], dtype=np.int64)
+        # From the stretch that holds them, so that the chunks around it are not looked at.
+        stretch = rows.slice(int(some[0]), int(some[-1] - some[0]) + 1)
+        yield stretch.take(pa.array(some - some[0]))
 
 
 def _property(name: str, column: pa.ChunkedArray[Any]) -> avro.Pieces:

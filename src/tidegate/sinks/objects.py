@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import Pattern
 from typing import Protocol
@@ -29,7 +29,7 @@ class Layout(Protocol):
     folder: str
     pattern: Pattern[str]
 
-    def files(self, delivery: Delivery) -> list[File]:
+    def files(self, delivery: Delivery) -> Iterable[File]:
         """The files of a delivery: their keys and contents."""
 
     def read(self, key: str, content: bytes, /) -> pa.Table:

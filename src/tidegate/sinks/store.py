@@ -10,8 +10,9 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
@@ -20,6 +21,8 @@ from fsspec.asyn import sync
 from tidegate.errors import InputError, StorageFullError, UnreachableError
 
 File = tuple[str, bytes]  # its key, relative to the store, and its content
+
+_Thing = TypeVar("_Thing")
 
 _UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
@@ -31,7 +34,7 @@ _AT_ONCE = 16  # objects put or fetched by one call, each call with the whole ti
 class Store(Protocol):
     """A place for objects. Raises, from every method: UnreachableError, StorageFullError."""
 
-    def put(self, files: Sequence[File]) -> None:
+    def put(self, files: Iterable[File]) -> None:
         """Make the objects durable; those of the same key are replaced."""
 
     def keys(self, prefix: str) -> list[str]:
@@ -71,19 +74,19 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, files: Sequence[File]) -> None:
+    def put(self, files: Iterable[File]) -> None:
         """Make the objects durable; those of the same key are replaced."""
         with _faults(str(self._root)):
-            paths = [self._root / key for key, _ in files]
-            touched = {made for path in paths for made in _make_folders(path.parent)}
-            unfinished = [_unfinished(path) for path in paths]
-            for path, (_, content) in zip(unfinished, files, strict=True):
-                path.write_bytes(content)
+            paths, touched = [], set[Path]()
+            for key, content in files:  # which may be made one by one, so none is held for long
+                paths.append(self._root / key)
+                touched.update(_make_folders(paths[-1].parent))
+                _unfinished(paths[-1]).write_bytes(content)
             # Synced after all are written: the first sync then carries most of the others along.
-            for path in unfinished:
-                _sync(path)
-            for path, final in zip(unfinished, paths, strict=True):
-                path.replace(final)
+            for path in paths:
+                _sync(_unfinished(path))
+            for path in paths:
+                _unfinished(path).replace(path)
             for changed in touched | {path.parent for path in paths}:
                 _sync(changed)
 
@@ -158,7 +161,7 @@ class RemoteStore:
             self._fs.retries = 1
         self._timeout_seconds = timeout_seconds
 
-    def put(self, files: Sequence[File]) -> None:
+    def put(self, files: Iterable[File]) -> None:
         """Make the objects durable; those of the same key are replaced."""
         for some in _groups(files):
             self._call("pipe_file", [(f"{self._root}/{key}", content) for key, content in some])
@@ -270,5 +273,7 @@ def _described(error: BaseException) -> str:
     return f"{kind}: {error}" if str(error) else kind
 
 
-def _groups(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (things[i : i + _AT_ONCE] for i in range(0, len(things), _AT_ONCE))
+def _groups(things: Iterable[_Thing]) -> Iterator[list[_Thing]]:
+    left = iter(things)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some

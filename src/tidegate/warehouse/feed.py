@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
@@ -33,6 +34,7 @@ class _Group:
 
 
 _WHOLE_ROWS = 32_768
+_READ_ROWS = 8_192  # decoded at a time by whoever reads alone
 
 
 class Stored(Protocol):
@@ -142,10 +144,17 @@ class TableFeed:
             groups, bound = _enough(
                 _groups(self._table.files(), start, until), start, until, rows_max
             )
-            tables = _tables(groups, schema, start, bound, threads=self._threads)
+            offsets = [_offsets(group) for group in groups]
+            bound = _narrowed(offsets, start, bound, rows_max)
+            wanted = [(start <= held) & (held < bound) for held in offsets]
+            tables = (
+                table
+                for group, chosen in zip(groups, wanted, strict=True)
+                for table in _tables(group, schema, chosen, threads=self._threads)
+            )
             rows = _ordered(tables, schema)
             if rows.num_rows or bound == until:
-                return _cut(rows, offset, bound, rows_max)
+                return Delivery(offset, bound, rows)
             start = bound
 
     def _schema(self) -> pa.Schema:
@@ -212,22 +221,60 @@ def _enough(
     return taken, until
 
 
+def _offsets(group: _Group) -> npt.NDArray[np.int64]:
+    """The offset of each row of a group, in the order of the file."""
+    with pq.ParquetFile(group.path) as file:
+        rows = (
+            file.read(columns=["log_offset"], use_threads=False)
+            if group.index is None
+            else file.read_row_group(group.index, columns=["log_offset"], use_threads=False)
+        )
+    return rows.column("log_offset").to_numpy()
+
+
+def _narrowed(held: Sequence[npt.NDArray[np.int64]], offset: int, bound: int, rows_max: int) -> int:
+    """The bound below which there are at most `rows_max` of these rows, or those of one offset."""
+    offsets = np.sort(np.concatenate([*held, np.empty(0, np.int64)]))
+    offsets = offsets[np.searchsorted(offsets, offset) : np.searchsorted(offsets, bound)]
+    if len(offsets) <= rows_max:
+        return bound
+    first_left = offsets[rows_max]
+    if first_left == offsets[0]:
+        later = np.searchsorted(offsets, first_left, side="right")
+        first_left = offsets[later] if later < len(offsets) else bound
+    return int(first_left)
+
+
 def _tables(
-    groups: Sequence[_Group], schema: pa.Schema, offset: int, bound: int, *, threads: bool
+    group: _Group, schema: pa.Schema, wanted: npt.NDArray[np.bool_], *, threads: bool
 ) -> Iterator[pa.Table]:
-    for group in groups:
-        with pq.ParquetFile(group.path) as file:
-            # Columns that came to the table later are in none of the older files.
-            have = [name for name in schema.names if name in file.schema_arrow.names]
-            rows = (
-                file.read(columns=have, use_threads=threads)
-                if group.index is None
-                else file.read_row_group(group.index, columns=have, use_threads=threads)
-            )
-        # Before they are chosen, since another writer of Delta may have kept text as views.
-        rows = fitted(rows, schema)
-        offsets = rows.column("log_offset").to_numpy()
-        yield rows.filter(pa.array((offsets >= offset) & (offsets < bound)))
+    """The rows of a group that are wanted: all at once with `threads`, else some at a time.
+
+    Whoever reads alone does so beside the decisions, and is not to hold more than is asked for.
+    """
+    places = np.flatnonzero(wanted)
+    if not len(places):
+        return
+    with pq.ParquetFile(group.path) as file:
+        # Columns that came to the table later are in none of the older files.
+        have = [name for name in schema.names if name in file.schema_arrow.names]
+        read = 0
+        for batch in file.iter_batches(
+            len(wanted) if threads else _READ_ROWS,
+            row_groups=None if group.index is None else [group.index],
+            columns=have,
+            use_threads=threads,
+        ):
+            # Before they are chosen, since another writer of Delta may have kept text as views.
+            rows = fitted(pa.Table.from_batches([batch]), schema)
+            yield _chosen(rows, wanted[read : read + len(batch)])
+            read += len(batch)
+            if read > places[-1]:
+                return
+
+
+def _chosen(rows: pa.Table, wanted: npt.NDArray[np.bool_]) -> pa.Table:
+    return rows if wanted.all() else rows.filter(pa.array(wanted))
 
 
 def _ordered(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -236,15 +283,3 @@ def _ordered(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:
     if np.all(offsets[1:] >= offsets[:-1]):
         return rows
     return rows.take(np.argsort(offsets, kind="stable"))
-
-
-def _cut(rows: pa.Table, offset: int, bound: int, rows_max: int) -> Delivery:
-    """The delivery of at most `rows_max` rows, or of one offset where that has more."""
-    if rows.num_rows <= rows_max:
-        return Delivery(offset, bound, rows)
-    offsets = rows.column("log_offset").to_numpy()
-    first_left = int(offsets[rows_max])
-    if first_left == offsets[0]:
-        later = np.searchsorted(offsets, first_left, side="right")
-        first_left = int(offsets[later]) if later < len(offsets) else bound
-    return Delivery(offset, first_left, rows.slice(0, int(np.searchsorted(offsets, first_left))))
