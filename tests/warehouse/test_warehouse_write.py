@@ -28,13 +28,37 @@ from warehouse_rows import (
 from tidegate.errors import InputError
 from tidegate.outcome import Outcome
 from tidegate.schema import Schema
-from tidegate.warehouse import Warehouse, checkpoint
+from tidegate.warehouse import Warehouse, checkpoint, parquet
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     with_rows = opened(tmp_path)
     with_rows.write([outcome(0, 40), outcome(40, 60)])
     assert held(with_rows) == expected(0, 60)
+
+
+@given(dates=st.lists(st.integers(0, 3), min_size=1, max_size=40), cut=st.integers(0, 40))
+def test_rows_are_parted_by_their_date_and_keep_their_order(dates: list[int], cut: int) -> None:
+    table = pa.table(
+        {"day": pa.array(dates, pa.int32()).cast(pa.date32()), "at": range(len(dates))}
+    )
+    rows = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
+    parts = [(day.day - 1, part.to_pydict()) for day, part in parquet._by_date(rows, "day")]
+    assert parts == [
+        (day, {"at": [at for at, held in enumerate(dates) if held == day]})
+        for day in sorted(set(dates))
+    ]
+
+
+def test_rows_of_two_dates_are_not_copied_but_around_the_change() -> None:
+    dates = [0] * 50_000 + [1, 0, 1, 0] + [1] * 50_000
+    table = pa.table(
+        {"day": pa.array(dates, pa.int32()).cast(pa.date32()), "at": range(len(dates))}
+    )
+    before = pa.total_allocated_bytes()
+    parts = [part for _, part in parquet._by_date(table, "day")]
+    assert pa.total_allocated_bytes() - before < table.nbytes // 10
+    assert [part.num_rows for part in parts] == [50_002, 50_002]
 
 
 def test_position_is_the_end_of_the_last_write(tmp_path: Path) -> None:

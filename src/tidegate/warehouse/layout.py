@@ -24,7 +24,7 @@ from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
 _STORED_TIME = pa.timestamp("us", "UTC")
-ROW_GROUP_ROWS = 32_768
+ROW_GROUP_ROWS = 16_384  # whoever reads or merges files holds a group of them
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from tidegate.warehouse.layout import ROW_GROUP_ROWS, Layout, fitted
 
 _EPOCH = date(1970, 1, 1)
 _SAMPLE_ROWS = 1_024
-_PAGE_BYTES = 256 << 10
+_PAGE_BYTES = 64 << 10  # whoever reads a file holds one of each column
 _MERGE_ROWS = 8_192
 # Groups of merged files: held in memory while they are made, beside everything else.
 _MERGED_GROUP_ROWS = 16_384
@@ -57,9 +58,24 @@ def _by_date(rows: pa.Table, column: str) -> Iterator[tuple[date, pa.Table]]:
     rows = rows.drop_columns([column])
     days = np.unique(dates)
     for day in days.tolist():
-        # The common case, one date, must not copy.
-        part = rows if len(days) == 1 else rows.filter(pa.array(dates == day))
-        yield _EPOCH + timedelta(days=day), part
+        yield _EPOCH + timedelta(days=day), _chosen(rows, dates == day)
+
+
+def _chosen(rows: pa.Table, chosen: npt.NDArray[np.bool_]) -> pa.Table:
+    """Some of the rows, at least one: what lies together at either end of them is not copied.
+
+    Mostly all are of one date, or it changes but once, with few rows of both around that place.
+    """
+    places = np.flatnonzero(chosen)
+    first, end = int(places[0]), int(places[-1]) + 1
+    between = ~chosen[first:end]
+    if not between.any():
+        return rows.slice(first, end - first)
+    left, right = first + int(between.argmax()), end - int(between[::-1].argmax())
+    mixed = rows.slice(left, right - left).filter(pa.array(chosen[left:right]))
+    return pa.concat_tables(
+        [rows.slice(first, left - first), mixed, rows.slice(right, end - right)]
+    )
 
 
 def _write(root: Path, layout: Layout, day: date, rows: pa.Table) -> AddAction:
