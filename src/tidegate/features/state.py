@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -244,14 +244,15 @@ class _Layer:
     def update(self, table: Table, *, times: Integers, newest: Integers) -> None:
         """The columns and windows of this layer, into the table."""
         self._prepare(table, self._set)
-        take = [partial(s.take, table.columns, times=times, newest=newest) for _, s in self.states]
+        columns = table.columns
         if self._threads > 1 and len(times) >= _TOGETHER:
             self._describe(table)
-            results = _side_by_side(take)
-        else:
-            results = [each() for each in take]
-        for (entity, _), found in zip(self.states, results, strict=True):
-            table.take(entity.outputs, found)
+            take = [partial(s.take, columns, times=times, newest=newest) for _, s in self.states]
+            for (entity, _), found in zip(self.states, _side_by_side(take), strict=True):
+                table.take(entity.outputs, found)
+            return
+        for entity, state in self.states:
+            table.take(entity.outputs, state.take(columns, times=times, newest=newest))
 
     def peek(self, table: Table, *, time: int, newest: int) -> None:
         """What of the layer can be known from the columns of the table."""
@@ -328,19 +329,18 @@ class _Outputs:
         self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
         made = [(f.name, f.expression) for f in features if f.expression]
         self._set = _Set(made, threads=threads)
+        places = {name: k for k, (name, _) in enumerate(made)}
+        # The place among those that are made, or the column that a feature is.
+        self._sources = [(places.get(f.name, 0), f.column) for f in features]
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""
         found = self._set.evaluate(table)
-        evaluated = dict(zip(self._set.names, found, strict=True))
-        if not table.errors and not any(errors for _, errors in found):
-            columns = table.columns
-            plain = [
-                evaluated[f.name][0] if f.column is None else columns.column(f.column)
-                for f in self._features
-            ]
-            return Features(plain, self._schema, {})
-        return self._with_errors(table, evaluated)
+        if table.errors or any(errors for _, errors in found):
+            return self._with_errors(table, dict(zip(self._set.names, found, strict=True)))
+        column = table.columns.column
+        plain = [found[k][0] if name is None else column(name) for k, name in self._sources]
+        return Features(plain, self._schema, {})
 
     def _with_errors(self, table: Table, evaluated: Mapping[str, Found]) -> Features:
         values: list[Column] = []
@@ -361,7 +361,10 @@ class _Outputs:
 
 def _micros(times: pa.Array[Any]) -> Integers:
     """The times as they lie there, where kernels can read them, which want whole words."""
-    micros: Integers = times.view(pa.int64()).to_numpy()
+    if not len(times):
+        return np.empty(0, dtype=np.int64)
+    values, first = cast(Any, times.buffers()[1]), 8 * times.offset
+    micros: Integers = np.frombuffer(values, dtype=np.int64, count=len(times), offset=first)
     return micros if micros.flags.aligned else micros.copy()
 
 

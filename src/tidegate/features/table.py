@@ -56,12 +56,12 @@ class Table:
 
     def take(self, names: Sequence[str], found: Sequence[tuple[Column, Errors]]) -> None:
         """Take in columns of those names, each with its errors."""
-        if self.errors or any(errors for _, errors in found):
+        made = {n: column for n, (column, errors) in zip(names, found, strict=True) if not errors}
+        if self.errors or len(made) < len(found):
             for name, (column, errors) in zip(names, found, strict=True):
                 self.put(name, column, errors)
         else:
-            made = [column for column, _ in found]
-            self.columns.put_all(dict(zip(names, made, strict=True)))
+            self.columns.put_all(made)
 
     def inherited(self, columns: frozenset[str]) -> dict[int, str]:
         """The errors in any of the columns."""

@@ -166,8 +166,9 @@ class Columns:
     def put_all(self, columns: Mapping[str, Column]) -> None:
         """Add columns, or have others in their places."""
         self._made.update(columns)
-        for name in self._places.keys() & columns.keys():
-            del self._places[name]
+        if not self._places.keys().isdisjoint(columns):
+            for name in self._places.keys() & columns.keys():
+                del self._places[name]
 
     def column(self, name: str) -> Column:
         """The column of that name."""

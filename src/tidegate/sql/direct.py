@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -127,9 +128,7 @@ class Direct:
         return np.array(described or [0], dtype=np.int64)
 
     def _run(self, described: Words, rows: int, outputs: Words, room: Words) -> None:
-        from tidegate.sql.registers import machine  # it loads the compiler: only where needed
-
-        failed = machine()(
+        failed = self._machine(
             self._assembly.code,
             *self._constants,
             self._lists,
@@ -141,6 +140,12 @@ class Direct:
         )
         if failed:
             raise GiveUp
+
+    @cached_property
+    def _machine(self) -> Callable[..., int]:
+        from tidegate.sql.registers import machine  # it loads the compiler: only where needed
+
+        return machine()
 
     def _room(self, rows: int) -> Words:
         """Memory for the registers, kept for the next batch."""

@@ -49,6 +49,8 @@ class Evaluation:
         except GiveUp:
             found |= self._framed(self._computed, self._whole, columns)
         else:
+            if len(self._covered) == self._count:
+                return [(Piece(slab, i), {}) for i in range(self._count)]
             found |= {i: (Piece(slab, place), {}) for place, i in enumerate(self._covered)}
             found |= self._framed(self._uncovered, self._rest, columns)
         return [found[i] for i in range(self._count)]
