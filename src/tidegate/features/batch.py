@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers
 from tidegate.features.columns import DESCRIPTION, key_form
 from tidegate.features.emission import emit, measure, spell
 from tidegate.features.intake import load, name_keys, place
-from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, Layout
+from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, TEXTS, Layout
 from tidegate.features.memory import Words
 from tidegate.schema import Kind
-from tidegate.sql.columns import Column, Columns, Piece, Shape, Slab, block
+from tidegate.sql.columns import Bytes, Column, Columns, Piece, Shape, Slab, block
 
 SHARDS = 32
 ALONE = 2048  # rows that are not worth waking other threads for
@@ -28,8 +27,10 @@ Found: TypeAlias = tuple[Column, Mapping[int, str]]  # a column, and why rows of
 _SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
 _PLANS_MAX = 256  # sizes of batches whose layout is kept
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
+_PLACE = DESCRIPTION - 1  # words that say where a column lies
 _NONE: Mapping[int, str] = {}
-_NOTHING: Words = np.zeros(1, dtype=np.int64)
+NOTHING: Words = np.zeros(1, dtype=np.int64)
+NO_BYTES: Bytes = np.zeros(1, dtype=np.uint8)
 
 
 class Scratch:
@@ -40,7 +41,7 @@ class Scratch:
 
     def __init__(self, width: int, calls: int) -> None:
         self._width, self._calls = width, calls
-        self._held = _NOTHING
+        self._held, self._address = NOTHING, 0
         self._last: Batch | None = None
 
     def batch(self, n: int) -> Batch:
@@ -50,16 +51,21 @@ class Scratch:
         return self._last
 
     def _cut(self, n: int) -> Batch:
-        sizes = (n, n, n * self._width, 3 * n, n + 1, 7 * n, n * self._calls)
-        size = sum(sizes) + (n * self._calls + 7) // 8
+        """Arrays in the order of their places in a chart, the states of results last."""
+        results = n * self._calls
+        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results)
+        size = sum(sizes) + (results + 7) // 8
         if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
-            self._held = block(8 * size)[1].view(np.int64)
-        arrays, top = list[Words](), 0
+            buffer, memory = block(8 * size)
+            self._held, self._address = memory.view(np.int64), buffer.address
+        arrays, chart, top = list[Words](), [n], 0
         for words in sizes:
             arrays.append(self._held[top : top + words])
+            chart.append(self._address + 8 * top)
             top += words
-        status = self._held[top:size].view(np.uint8)[: n * self._calls]
-        return Batch(n, arrays, status)
+        chart.append(self._address + 8 * top)
+        status = self._held[top:size].view(np.uint8)[:results]
+        return Batch(n, arrays, status, np.array(chart, dtype=np.int64))
 
 
 class Batch:
@@ -67,7 +73,7 @@ class Batch:
 
     __slots__ = (
         "bounds",
-        "described",
+        "chart",
         "held",
         "horizons",
         "ids",
@@ -79,60 +85,77 @@ class Batch:
         "ranks",
         "rows",
         "status",
-        "texts",
         "times",
         "work",
     )
 
-    def __init__(self, n: int, arrays: Sequence[Words], status: npt.NDArray[np.uint8]) -> None:
-        self.n = n
-        self.bounds: Words = np.empty(SHARDS + 2, dtype=np.int64)
-        self.order, self.ranks, self.rows, self.ids = arrays[:4]
-        self.horizons, self.work, self.out = arrays[4:]
+    def __init__(self, n: int, arrays: Sequence[Words], status: Bytes, chart: Words) -> None:
+        self.n, self.chart = n, chart
+        self.bounds, self.order, self.ranks, self.rows = arrays[:4]
+        self.ids, self.horizons, self.work, self.out = arrays[4:]
         self.named = self.work[: 3 * n]  # which is not needed any more when the work begins
         self.status = status
-        self.texts = self.described = self.times = self.newest = _NOTHING
+        self.times = self.newest = NOTHING
         self.held: Columns | None = None
 
 
 class Reader:
-    """Turns a batch of columns into rows of words."""
+    """Turns a batch of columns into rows of words.
+
+    `described` has five words for each column that is read: the keys, what makes rows, and once
+    more those whose texts come back. `places` has where each lies that is named, `slots` which of
+    them is which column's. `shape` is as kernels want it.
+    """
 
     def __init__(self, layout: Layout, scratch: Scratch) -> None:
         plan = layout.plan
         self._program = layout.program
         self._scratch = scratch
-        self._keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
+        keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
         values = [(name, PLAIN) for name in plan.values]
         filters = [(name, BOOLEAN) for name in plan.filters]
         words = [(plan.values[column], form) for column, form in layout.forms]
-        self._columns = [*values, *filters, *words]
-        self._texts = [c for c, (_, form) in enumerate(self._columns) if form == TEXT]
-        self._shape = np.array([layout.flags, len(values), len(filters), len(words)])
+        read = [*keys, *values, *filters, *words, *(w for w in words if w[1] == TEXT)]
+        self._keys, self._names = keys, tuple(dict.fromkeys(name for name, _ in read))
+        self.slots: Words = np.array([self._names.index(n) for n, _ in read], dtype=np.int64)
+        self.places: Words = np.zeros(_PLACE * len(self._names), dtype=np.int64)
+        self.described: Words = np.zeros(DESCRIPTION * len(read), dtype=np.int64)
+        self.described[::DESCRIPTION] = [form for _, form in read]
+        sizes = (layout.flags, len(values), len(filters), len(words), len(keys))
+        self.shape: Words = np.array(sizes, dtype=np.int64)
+        texts = int(layout.program[TEXTS])
+        self.texts = self.described[len(self.described) - DESCRIPTION * texts :]
+
+    def begin(self, columns: Columns, times: Integers, newest: Integers) -> Batch:
+        """A batch of the columns' rows, of which no row is read yet."""
+        batch = self._scratch.batch(columns.rows)
+        places: list[int] = []
+        for name in self._names:
+            places += columns.place(name)
+        self.places[:] = places
+        batch.held = columns
+        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
+        return batch
 
     def read(self, columns: Columns, times: Integers, newest: Integers, run: Any) -> Batch:
         """The rows of a batch, in the order of their shards."""
-        n, program, count = columns.rows, self._program, len(self._keys)
-        batch = self._scratch.batch(n)
-        described = _described(columns, [*self._keys, *self._columns])
-        named = batch.named
+        batch = self.begin(columns, times, newest)
+        n, program, count, named = batch.n, self._program, len(self._keys), batch.named
+        described = self.described
+        described.reshape(-1, DESCRIPTION)[:, 1:] = self.places.reshape(-1, _PLACE)[self.slots]
         if n > ALONE:
             run(lambda a, b: name_keys(described, program, count, a, b, named), n, wide=True)
         else:
             name_keys(described, program, count, 0, n, named)
         place(named, SHARDS, batch.bounds, batch.order, batch.ranks, n)
-        batch.described, batch.held = described[DESCRIPTION * count :], columns
-        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
         batch.horizons[n] = newest[n - 1] - program[SPAN]
-        if self._texts:
-            batch.texts = batch.described.reshape(-1, DESCRIPTION)[self._texts].ravel()
         return batch
 
     def load(self, batch: Batch, first: int, last: int) -> None:
         """Fill in the rows [first, last) of the batch, each where its shard has its place."""
         load(
-            batch.described,
-            self._shape,
+            self.described,
+            self.shape,
             batch.times,
             batch.newest,
             self._program,
@@ -149,17 +172,11 @@ class Reader:
         """The names of keys alone, in their own order."""
         n = keys.rows
         batch = self._scratch.batch(n)
-        name_keys(_described(keys, self._keys), self._program, len(self._keys), 0, n, batch.ids)
+        words = [word for name, form in self._keys for word in (form, *keys.place(name))]
+        described = np.array(words, dtype=np.int64)
+        name_keys(described, self._program, len(self._keys), 0, n, batch.ids)
         batch.order[:] = batch.ranks[:] = np.arange(n)
         return batch
-
-
-def _described(columns: Columns, wanted: Sequence[tuple[str, int]]) -> Words:
-    """Five words for each column."""
-    words: list[int] = []
-    for name, form in wanted:
-        words += (form, *columns.place(name))
-    return np.array(words, dtype=np.int64)
 
 
 class Writer:
@@ -176,10 +193,14 @@ class Writer:
         """Columns without rows."""
         return [(pa.array([], t), _NONE) for t in self._shape.arrow]
 
+    def begin(self, n: int) -> tuple[Slab, Words]:
+        """Memory for so many rows of results, and what kernels need to know to write them."""
+        return Slab(self._shape, n), self._plan(n)
+
     def write(self, batch: Batch, directory: Words, run: Any) -> list[Found]:
         """A column for each call."""
-        n, count = batch.n, len(self._calls)
-        slab, words = Slab(self._shape, n), self._plan(n)
+        n = batch.n
+        slab, words = self.begin(n)
         out, status, ranks, memory = batch.out, batch.status, batch.ranks, slab.memory
         if n > ALONE:
             parts: list[Words] = []
@@ -193,10 +214,17 @@ class Writer:
             words = np.sum(parts, axis=0)
         else:
             emit(out, status, ranks, 0, n, words, memory)
+        return self.end(batch, slab, words, directory)
+
+    def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> list[Found]:
+        """The columns that were written to a slab, with what came out besides."""
         slab.nulls, errors = words[3::5].tolist(), words[4::5].tolist()
-        found: list[Found] = [
-            (Piece(slab, c), self._errors(c, batch) if errors[c] else _NONE) for c in range(count)
-        ]
+        found: list[Found] = [(Piece(slab, c), _NONE) for c in range(len(self._calls))]
+        if any(errors):
+            found = [
+                (piece, self._errors(c, batch) if errors[c] else _NONE)
+                for c, (piece, _) in enumerate(found)
+            ]
         for c in self._texts:
             found[c] = (self._text(slab, c, batch, directory), found[c][1])
         return found

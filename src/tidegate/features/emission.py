@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -14,6 +14,15 @@ from tidegate.features.layout import BOOLEAN, DECIMAL
 from tidegate.features.memory import HEAP, Words, bytes_at, kernel, prefetch, words_at
 
 _BLOCK = 32  # rows that are written column by column, while what they were given stays near
+ROOM = _BLOCK  # words of scratch
+
+
+class Target(NamedTuple):
+    """Where a slab lies, how many calls there are, and scratch for `ROOM` words."""
+
+    top: int
+    calls: int
+    places: Words
 
 
 @inline
@@ -66,36 +75,45 @@ def _foresee_results(
         prefetch(status + calls * ranks[i])
 
 
-@kernel(types.void(WORDS, BYTES, WORDS, INT, INT, WORDS, BYTES))
-def emit(
-    out: Words, status: Any, ranks: Words, first: int, last: int, plan: Words, slab: Any
+@inline
+def columns_from(
+    results: tuple[int, int], ranks: Words, first: int, last: int, planned: Words, to: Target
 ) -> None:
     """Write the rows [first, last) of the batch as Arrow's buffers; `first` is a multiple of 8.
 
-    `plan` has five words for each call: its form, where in `slab` validity and values begin; then
-    come out, added to what is there, the number of nulls and of errors.
+    `results` are where the words and the states of the calls lie. `planned` has five words for
+    each call: its form, where in the slab validity and values begin; then come out, added to what
+    is there, the number of nulls and of errors.
     """
-    top, calls = slab.ctypes.data, len(plan) // 5
-    ranked, planned = words_at(ranks.ctypes.data), words_at(plan.ctypes.data)
-    scratch = np.empty(_BLOCK, dtype=np.int64)
-    places, words, marks = words_at(scratch.ctypes.data), out.ctypes.data, status.ctypes.data
+    (words, marks), (top, calls, places) = results, to
     for i in range(first, last, _BLOCK):
         count = min(_BLOCK, last - i)
-        _foresee_results(words, marks, ranked, calls, i + count, min(i + count + _BLOCK, last))
+        _foresee_results(words, marks, ranks, calls, i + count, min(i + count + _BLOCK, last))
         for x in range(count):
-            places[x] = calls * ranked[i + x]
+            places[x] = calls * ranks[i + x]
         for call in range(calls):
             c, given, states = 5 * call, words_at(words + 8 * call), bytes_at(marks + call)
-            valid, to = bytes_at(top + planned[c + 1] + (i >> 3)), top + planned[c + 2]
+            valid, there = bytes_at(top + planned[c + 1] + (i >> 3)), top + planned[c + 2]
             nulls, errors = _emit_valid(states, places, count, valid)
             planned[c + 3] += nulls
             planned[c + 4] += errors
             if planned[c] == BOOLEAN:
-                _emit_booleans(given, states, places, count, bytes_at(to + (i >> 3)))
+                _emit_booleans(given, states, places, count, bytes_at(there + (i >> 3)))
             elif planned[c] == DECIMAL:
-                _emit_decimals(given, states, places, count, words_at(to + 16 * i))
+                _emit_decimals(given, states, places, count, words_at(there + 16 * i))
             else:
-                _emit_words(given, states, places, count, words_at(to + 8 * i))
+                _emit_words(given, states, places, count, words_at(there + 8 * i))
+
+
+@kernel(types.void(WORDS, BYTES, WORDS, INT, INT, WORDS, BYTES))
+def emit(
+    out: Words, status: Any, ranks: Words, first: int, last: int, plan: Words, slab: Any
+) -> None:
+    """As `columns_from`."""
+    scratch = np.empty(ROOM, dtype=np.int64)
+    to = Target(slab.ctypes.data, len(plan) // 5, words_at(scratch.ctypes.data))
+    results, planned = (out.ctypes.data, status.ctypes.data), words_at(plan.ctypes.data)
+    columns_from(results, words_at(ranks.ctypes.data), first, last, planned, to)
     slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed
 
 

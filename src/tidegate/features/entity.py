@@ -17,7 +17,17 @@ import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers, read_key
 from tidegate.features.amend import FOUND, amend
-from tidegate.features.batch import ALONE, SHARDS, Batch, Found, Reader, Scratch, Writer
+from tidegate.features.batch import (
+    ALONE,
+    NO_BYTES,
+    NOTHING,
+    SHARDS,
+    Batch,
+    Found,
+    Reader,
+    Scratch,
+    Writer,
+)
 from tidegate.features.compaction import relocate, settle
 from tidegate.features.intake import name_keys
 from tidegate.features.keys import rebuild_table
@@ -62,11 +72,19 @@ from tidegate.features.memory import (
 )
 from tidegate.features.packing import KEPT_RECORD, PART, pack
 from tidegate.features.plan import EntityPlan
-from tidegate.features.shards import HEAP_FULL, TABLE_FULL, advance, gaze, sweep
+from tidegate.features.shards import (
+    HEAP_FULL,
+    READING,
+    TABLE_FULL,
+    WRITING,
+    advance,
+    gaze,
+    sweep,
+)
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
 from tidegate.features.threads import Threads
 from tidegate.features.unpacking import unpack
-from tidegate.sql.columns import Columns, array_of, place_of
+from tidegate.sql.columns import Bytes, Columns, array_of, place_of
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name
@@ -116,12 +134,6 @@ class _Shard:
         else:
             self.records.grow(max(_GROWN_WORDS, len(self.records.words) + 16 * self.record))
         self.look()
-
-    @property
-    def sparse(self) -> bool:
-        """Whether much of the heap lies in blocks that are free."""
-        top = int(self.facts[HEAP_TOP])
-        return top > _SPARSE_WORDS and 2 * top > 3 * int(self.facts[HEAP_USED])
 
     def compact(self, layout: Layout) -> None:
         """Move what is held to a heap without gaps; results given before must have been read."""
@@ -270,16 +282,23 @@ class EntityState:
         n = columns.rows
         if n == 0:
             return self._writer.empty()
+        if n <= ALONE:
+            return self._take_few(self._reader.begin(columns, times, newest))
         batch = self._reader.read(columns, times, newest, self._threads.run)
-
-        wide = n > ALONE
-        self._threads.run(lambda first, last: self._reader.load(batch, first, last), n, wide=wide)
+        self._threads.run(lambda first, last: self._reader.load(batch, first, last), n)
         with self._lock:
-            self._threads.run(
-                lambda first, last: self._advance(first, last, batch), SHARDS, wide=wide
-            )
+            self._threads.run(lambda first, last: self._advance(first, last, batch), SHARDS)
             results = self._writer.write(batch, self._directory, self._threads.run)
             self._compact(n)
+            return results
+
+    def _take_few(self, batch: Batch) -> list[Found]:
+        """Rows that are not worth several calls: one kernel reads, takes in and writes."""
+        slab, words = self._writer.begin(batch.n)
+        with self._lock:
+            self._advance(0, SHARDS, batch, READING | WRITING, words, slab.memory)
+            results = self._writer.end(batch, slab, words, self._directory)
+            self._compact(batch.n)
             return results
 
     def _compact(self, n: int) -> None:
@@ -288,13 +307,22 @@ class EntityState:
         if self._since < _OFTEN:
             return
         self._since = 0
-        sparse = [s for s in self._shards if s.sparse][: None if n > ALONE else 1]
+        sparse = self._sparse()[: None if n > ALONE else 1]
+        if not sparse:
+            return
 
         def compact(first: int, last: int) -> None:
             for shard in sparse[first:last]:
                 shard.compact(self._layout)
 
         self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
+
+    def _sparse(self) -> list[_Shard]:
+        """The shards much of whose heap lies in blocks that are free."""
+        top, used = self._directory[:, HEAP_TOP], self._directory[:, HEAP_USED]
+        return [
+            self._shards[s] for s in np.flatnonzero((top > _SPARSE_WORDS) & (2 * top > 3 * used))
+        ]
 
     def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
         """What each call would give for each key at `time`, without an event; changes nothing.
@@ -336,7 +364,7 @@ class EntityState:
         self._reader.load(batch, 0, n)
         bits, progress = words_of(self._layout, changed), np.zeros(2, dtype=np.int64)
         word = offset_word(self._layout)
-        given = (self._layout.program, batch.rows, batch.ids, batch.order, batch.texts)
+        given = (self._layout.program, batch.rows, batch.ids, batch.order, self._reader.texts)
         with self._lock:
             while True:
                 stopped = amend(self._directory, *given, batch.times, bits, word, n, progress)
@@ -420,27 +448,37 @@ class EntityState:
         name_keys(described, program, 1, 0, 1, named)
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
-    def _advance(self, first: int, last: int, batch: Batch) -> None:
+    def _advance(
+        self,
+        first: int,
+        last: int,
+        batch: Batch,
+        steps: int = 0,
+        words: Words = NOTHING,
+        slab: Bytes = NO_BYTES,
+    ) -> None:
+        """Take the rows of the shards [first, last) in, and do what `steps` says besides."""
+        reader = self._reader
         while True:
             stopped = advance(
                 self._directory,
+                self._layout.program,
+                batch.chart,
+                reader.described,
+                reader.slots,
+                reader.places,
+                reader.shape,
+                batch.times,
+                batch.newest,
+                words,
+                slab,
                 first,
                 last,
-                batch.bounds,
-                self._layout.program,
-                batch.rows,
-                batch.ids,
-                batch.horizons,
-                batch.order,
-                batch.texts,
-                batch.work,
-                batch.out,
-                batch.status,
-                batch.n,
+                steps,
             )
             if stopped < 0:
                 return
-            first = stopped >> 2
+            first, steps = stopped >> 2, steps & WRITING  # what is read stays so
             self._shards[first].grow(stopped & 3)
 
 

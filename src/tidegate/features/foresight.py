@@ -16,7 +16,6 @@ from tidegate.features.layout import (
     FRAMES,
     HEADER,
     RECORD,
-    RUN,
     WIDTH,
 )
 from tidegate.features.memory import (
@@ -42,26 +41,12 @@ AHEAD = 24  # rows between asking for memory and its use where each row's is kno
 
 
 @inline
-def foresee_keys(
-    directory: int, shards: int, program: Words, batch: Batch, lo: int, hi: int
-) -> None:
-    """Ask for the memory in which the keys of rows [lo, hi), of any shards, will be found."""
+def foresee_slots(directory: int, shards: int, ids: Words, lo: int, hi: int) -> None:
+    """Ask for the slots of the tables in which names [lo, hi), of any shards, have their keys."""
     for k in range(lo, hi):
-        hashed = batch.ids[3 * k + 2]
+        hashed = ids[3 * k + 2]
         shard = words_at(directory + 8 * DIRECTORY * (hashed & (shards - 1)))
         prefetch(shard[TABLE] + 8 * home_of(hashed, shard[TABLE_BITS]))
-        prefetch(batch.address + 8 * k * program[WIDTH])
-    for k in range(lo, hi):
-        hashed = batch.ids[3 * k + 2]
-        shard = words_at(directory + 8 * DIRECTORY * (hashed & (shards - 1)))
-        table, bits = words_at(shard[TABLE]), shard[TABLE_BITS]
-        slot = home_of(hashed, bits)
-        while table[slot] != 0 and (table[slot] ^ hashed) >> 32 != 0:
-            slot = (slot + 1) & ((1 << bits) - 1)
-        if table[slot] != 0:
-            record = shard[RECORDS] + 8 * (table[slot] & 0xFFFFFFFF) * program[RECORD]
-            prefetch(record)
-            prefetch(record + 8 * RUN)
 
 
 @inline
@@ -70,6 +55,24 @@ def _ask(first: int, last: int) -> None:
     for line in range(first, last, LINE):
         prefetch(line)
     prefetch(last - 1)
+
+
+@inline
+def foresee_keys(
+    directory: int, shards: int, program: Words, batch: Batch, lo: int, hi: int, words: int
+) -> None:
+    """Ask for the first words of the records of the keys of rows [lo, hi), of any shards."""
+    for k in range(lo, hi):
+        prefetch(batch.address + 8 * k * program[WIDTH])
+        hashed = batch.ids[3 * k + 2]
+        shard = words_at(directory + 8 * DIRECTORY * (hashed & (shards - 1)))
+        table, bits = words_at(shard[TABLE]), shard[TABLE_BITS]
+        slot = home_of(hashed, bits)
+        while table[slot] != 0 and (table[slot] ^ hashed) >> 32 != 0:
+            slot = (slot + 1) & ((1 << bits) - 1)
+        if table[slot] != 0:
+            record = shard[RECORDS] + 8 * (table[slot] & 0xFFFFFFFF) * program[RECORD]
+            _ask(record, record + 8 * words)
 
 
 @inline

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tidegate.events.fingerprints import inline
-from tidegate.features.memory import Words, words_at
+from tidegate.features.memory import Words, bytes_at, words_at
+
+# Where the arrays of a batch lie, after how many rows it has.
+ROWS_IN, BOUNDS, ORDER, RANKS, ROWS_AT, IDS, HORIZONS, WORK, RESULTS, STATES = range(10)
+CHART = 10
 
 
 class Batch(NamedTuple):
@@ -30,6 +34,25 @@ class Batch(NamedTuple):
     out: Words
     status: Any
     copy: Words
+
+
+@inline
+def charted(chart: Words, texts: Words, copy: Words) -> Batch:
+    """The batch whose arrays lie where a chart says."""
+    return Batch(
+        chart[ROWS_IN],
+        chart[ROWS_AT],
+        words_at(chart[ROWS_AT]),
+        words_at(chart[IDS]),
+        words_at(chart[HORIZONS]),
+        words_at(chart[ORDER]),
+        texts,
+        chart[WORK],
+        chart[RESULTS],
+        words_at(chart[RESULTS]),
+        bytes_at(chart[STATES]),
+        copy,
+    )
 
 
 class Run(NamedTuple):

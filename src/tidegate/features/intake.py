@@ -27,17 +27,32 @@ from tidegate.features.memory import Words, kernel, words_at
 _TOGETHER = 128  # rows
 
 
-@kernel(types.void(WORDS, WORDS, INT, INT, INT, WORDS))
-def name_keys(columns: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
+@inline
+def describe(described: Words, slots: Words, places: Words, count: int) -> None:
+    """Write where the columns lie into their descriptions; that of column c has `slots[c]`."""
+    for c in range(count):
+        for w in range(DESCRIPTION - 1):
+            described[DESCRIPTION * c + VALUES + w] = places[(DESCRIPTION - 1) * slots[c] + w]
+
+
+@inline
+def names_of(given: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
     """Identity (two words) and hash of the keys of rows [first, last), into `ids`."""
-    given = words_at(columns.ctypes.data)
+    k0, k1 = program[KEY0], program[KEY1]
     for i in range(first, last):
-        a, b, h = identify(given, keys, i, program[KEY0], program[KEY1])
+        a, b, h = identify(given, keys, i, k0, k1)
         ids[3 * i], ids[3 * i + 1], ids[3 * i + 2] = a, b, h
 
 
-@kernel(types.void(WORDS, INT, WORDS, WORDS, WORDS, INT))
-def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n: int) -> None:
+@kernel(types.void(WORDS, WORDS, INT, INT, INT, WORDS))
+def name_keys(columns: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
+    """As `names_of`."""
+    given, named = words_at(columns.ctypes.data), words_at(ids.ctypes.data)
+    names_of(given, words_at(program.ctypes.data), keys, first, last, named)
+
+
+@inline
+def ranks_of(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n: int) -> None:
     """Put rows in the order of their shards: `order[k]` is the row at k, `ranks` the inverse.
 
     Shard s has the places from `bounds[s]` to before `bounds[s + 1]`.
@@ -54,6 +69,22 @@ def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n:
         k = bounds[s]
         bounds[s] = k + 1
         order[k], ranks[i] = i, k
+
+
+@kernel(types.void(WORDS, INT, WORDS, WORDS, WORDS, INT))
+def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n: int) -> None:
+    """As `ranks_of`."""
+    ranks_of(ids, shards, bounds, order, ranks, n)
+
+
+class Part(NamedTuple):
+    """Rows [first, last) of a batch, and where among those in the order of shards each goes."""
+
+    first: int
+    last: int
+    rows: Words
+    ranks: Words
+    width: int
 
 
 @inline
@@ -91,14 +122,41 @@ def _write_words(given: Words, c: int, word: int, part: Part, k0: int, k1: int) 
             part.rows[there] = word_of(given, c, i, k0, k1)
 
 
-class Part(NamedTuple):
-    """Rows [first, last) of a batch, and where among those in the order of shards each goes."""
+class Source(NamedTuple):
+    """What rows are made of besides columns, by row, and what is written of each beside them."""
 
-    first: int
-    last: int
-    rows: Words
-    ranks: Words
-    width: int
+    times: Words
+    newest: Words
+    named: Words
+    horizons: Words
+    ids: Words
+
+
+@inline
+def rows_from(given: Words, shape: Words, program: Words, source: Source, part: Part) -> None:
+    """Write the rows of a part, their horizons and names, where their ranks say.
+
+    `shape` is (flags, values, filters, words, keys): behind the keys come the value columns whose
+    nulls count, then the filters, then the columns of the words.
+    """
+    flags, values, filters, words = shape[0], shape[1], shape[2], shape[3]
+    rows, width, k0, k1 = part.rows, part.width, program[KEY0], program[KEY1]
+    ids, horizons, span = source.ids, source.horizons, program[SPAN]
+    for i in range(part.first, part.last):
+        k = part.ranks[i]
+        rows[k * width], horizons[k] = source.times[i], source.newest[i] - span
+        for w in range(3):
+            ids[3 * k + w] = source.named[3 * i + w]
+        for f in range(flags):
+            rows[k * width + 1 + f] = 0
+    c = DESCRIPTION * shape[4]
+    for v in range(values):
+        _mark_nulls(given, c + DESCRIPTION * v, v, part)
+    for v in range(values, values + filters):
+        _mark_met(given, c + DESCRIPTION * v, v, part)
+    c += DESCRIPTION * (values + filters)
+    for w in range(words):
+        _write_words(given, c + DESCRIPTION * w, 1 + flags + w, part, k0, k1)
 
 
 @kernel(
@@ -118,29 +176,19 @@ def load(
     horizons: Words,
     ids: Words,
 ) -> None:
-    """Write the rows [first, last) of a batch, their horizons and names, where their ranks say.
+    """Write the rows [first, last) of a batch as `rows_from` does.
 
-    `shape` is (flags, values, filters, words): first come the value columns whose nulls count,
-    then the filters, then the columns of the words. A few rows at a time are written column by
-    column, so that they stay near the processor meanwhile.
+    A few at a time are written column by column, so that they stay near the processor meanwhile.
     """
-    flags, values, filters, words = shape[0], shape[1], shape[2], shape[3]
-    width, span, k0, k1 = program[WIDTH], program[SPAN], program[KEY0], program[KEY1]
-    given, written = words_at(columns.ctypes.data), words_at(rows.ctypes.data)
-    ranked = words_at(ranks.ctypes.data)
+    source = Source(
+        words_at(times.ctypes.data),
+        words_at(newest.ctypes.data),
+        words_at(named.ctypes.data),
+        words_at(horizons.ctypes.data),
+        words_at(ids.ctypes.data),
+    )
+    laid, given = words_at(program.ctypes.data), words_at(columns.ctypes.data)
+    written, ranked = words_at(rows.ctypes.data), words_at(ranks.ctypes.data)
     for begun in range(first, last, _TOGETHER):
-        part = Part(begun, min(last, begun + _TOGETHER), written, ranked, width)
-        for i in range(begun, part.last):
-            k = ranked[i]
-            written[k * width], horizons[k] = times[i], newest[i] - span
-            for w in range(3):
-                ids[3 * k + w] = named[3 * i + w]
-            for f in range(flags):
-                written[k * width + 1 + f] = 0
-        for v in range(values):
-            _mark_nulls(given, DESCRIPTION * v, v, part)
-        for v in range(values, values + filters):
-            _mark_met(given, DESCRIPTION * v, v, part)
-        for w in range(words):
-            c = DESCRIPTION * (values + filters + w)
-            _write_words(given, c, 1 + flags + w, part, k0, k1)
+        part = Part(begun, min(last, begun + _TOGETHER), written, ranked, laid[WIDTH])
+        rows_from(given, words_at(shape.ctypes.data), laid, source, part)

@@ -16,14 +16,16 @@ import numpy as np
 from numba import types
 
 from tidegate.events.fingerprints import inline
-from tidegate.features.columns import BYTES, DESCRIPTION, INT, WORDS, is_null, text_of
+from tidegate.features.columns import BYTES, DESCRIPTION, GIVEN, INT, WORDS, is_null, text_of
 from tidegate.features.distinct import slots_of
+from tidegate.features.emission import ROOM, Target, columns_from
 from tidegate.features.foresight import (
     TILE,
     foresee_keys,
     foresee_places,
     foresee_records,
     foresee_rows,
+    foresee_slots,
     foresee_tables,
 )
 from tidegate.features.history import (
@@ -34,11 +36,27 @@ from tidegate.features.history import (
     rows_of,
     words_of_chunk,
 )
-from tidegate.features.inputs import Batch, Run, part
+from tidegate.features.inputs import (
+    BOUNDS,
+    HORIZONS,
+    IDS,
+    ORDER,
+    RANKS,
+    ROWS_AT,
+    ROWS_IN,
+    STATES,
+    WORK,
+    Batch,
+    Run,
+    charted,
+    part,
+)
+from tidegate.features.intake import Part, Source, describe, names_of, ranks_of, rows_from
 from tidegate.features.keys import create_key, empty_key, find_key, sweep_keys
 from tidegate.features.late import glance, take_late
 from tidegate.features.layout import (
     BASE,
+    CALLS,
     CAPACITY,
     COUNT,
     DISTINCTS,
@@ -48,6 +66,7 @@ from tidegate.features.layout import (
     ORIGIN,
     RECORD,
     RUN,
+    SPAN,
     TEXTS,
     WIDTH,
 )
@@ -75,8 +94,15 @@ from tidegate.features.memory import (
 from tidegate.features.packing import keep_key
 from tidegate.features.runs import take_in_order
 
+Times = tuple[Words, Words]  # the event time of each row, and the newest up to and with it
+
+# What a kernel does besides: read columns before it takes their rows in, write results after.
+READING, WRITING = 1, 2
+
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
+
+SPAN_ROWS = 16  # that go together: two such spans fit the memory nearest to the processor
 
 
 @inline
@@ -93,7 +119,9 @@ def _group(
         done = shard[DONE_ROWS]
         k = lo + done
         if done % TILE == 0 and done > 0:
-            foresee_keys(directory, shards, program, batch, k, min(k + TILE, hi))
+            ahead = min(k + TILE, hi)
+            foresee_slots(directory, shards, batch.ids, k, ahead)
+            foresee_keys(directory, shards, program, batch, k, ahead, RUN + 1)
         id0, id1, hashed = batch.ids[3 * k], batch.ids[3 * k + 1], batch.ids[3 * k + 2]
         r, slot = find_key(shard, width, id0, id1, hashed)
         if r < 0:
@@ -220,13 +248,36 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     return FINISHED
 
 
+# Shards that have few rows each go together, as a span. While one is taken through its frames, the
+# memory of the next ones is underway: their keys' records two ahead, their rows one ahead.
+
+
 @inline
-def _span(
+def _end(bounds: Words, first: int, last: int) -> int:
+    """Where a span ends that begins with a shard."""
+    end = first + 1
+    while end < last and bounds[end + 1] - bounds[first] <= SPAN_ROWS:
+        end += 1
+    return min(end, last)
+
+
+@inline
+def _foresee(
+    directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
+) -> None:
+    """Ask for the records of the keys of a span, as far as they are used together."""
+    if first < last:
+        lo, hi = bounds[first], min(bounds[first] + TILE, bounds[last])
+        foresee_slots(directory, shards, batch.ids, lo, hi)
+        foresee_keys(directory, shards, program, batch, lo, hi, program[RECORD])
+
+
+@inline
+def _gather(
     directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
 ) -> int:
-    """Take the rows of the shards [first, last), that together are few or one; as `advance`."""
-    lo, end, why = bounds[first], last, FINISHED
-    foresee_keys(directory, shards, program, batch, lo, min(lo + TILE, bounds[last]))
+    """Group the rows of a span and ask for those that their keys keep; as `advance`."""
+    end, why = last, FINISHED
     for s in range(first, last):
         shard = words_at(directory + 8 * DIRECTORY * s)
         if shard[DONE_ROWS] == 0 and bounds[s] < bounds[s + 1]:
@@ -236,21 +287,47 @@ def _span(
             end = s
             break
     for s in range(first, end):
-        foresee_records(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
-    for s in range(first, end):
         foresee_places(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     for s in range(first, end):
         foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+    return -1 if why == FINISHED else int(4 * end + why)
+
+
+@inline
+def _settle(
+    directory: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
+) -> int:
+    """Take the rows of a span, which are grouped, through their frames; as `advance`."""
     if program[DISTINCTS] > 0:
-        for s in range(first, end):
+        for s in range(first, last):
             foresee_tables(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
-    for s in range(first, end):
-        shard, stopped = words_at(directory + 8 * DIRECTORY * s), FINISHED
+    for s in range(first, last):
+        shard = words_at(directory + 8 * DIRECTORY * s)
         if bounds[s] < bounds[s + 1]:
             stopped = _shard(shard, program, batch, bounds[s], bounds[s + 1])
-        if stopped != FINISHED:
-            return int(4 * s + stopped)
-    return -1 if why == FINISHED else int(4 * end + why)
+            if stopped != FINISHED:
+                return int(4 * s + stopped)
+    return -1
+
+
+@inline
+def _take(
+    directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
+) -> int:
+    """Take the rows of the shards [first, last) through their frames; as `advance`."""
+    begun, end = first, first
+    after = _end(bounds, first, last)
+    _foresee(directory, shards, end, after, bounds, program, batch)
+    while begun < last:
+        later = _end(bounds, after, last)
+        _foresee(directory, shards, after, later, bounds, program, batch)
+        lacking = _gather(directory, shards, end, after, bounds, program, batch)
+        grouped = end if lacking < 0 else lacking >> 2
+        stopped = _settle(directory, begun, grouped, bounds, program, batch)
+        if stopped >= 0 or lacking >= 0:
+            return stopped if stopped >= 0 else lacking
+        begun, end, after = end, after, later
+    return -1
 
 
 @inline
@@ -259,72 +336,62 @@ def facts_of(directory: Any, s: int) -> Words:
     return words_at(directory.ctypes.data + 8 * DIRECTORY * s)
 
 
-@kernel(
-    types.int64(
-        types.int64[:, ::1],
-        INT,
-        INT,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        WORDS,
-        BYTES,
-        INT,
-    )
-)
+@inline
+def _read(
+    directory: int, shards: int, chart: Words, given: Words, shape: Words, program: Words, at: Times
+) -> None:
+    """Write the rows of a batch in the order of their shards, from columns and times."""
+    n, keys, named = chart[ROWS_IN], shape[4], words_at(chart[WORK])
+    ranks, horizons = words_at(chart[RANKS]), words_at(chart[HORIZONS])
+    names_of(given, program, keys, 0, n, named)
+    foresee_slots(directory, shards, named, 0, n)
+    ranks_of(named, shards, words_at(chart[BOUNDS]), words_at(chart[ORDER]), ranks, n)
+    source = Source(at[0], at[1], named, horizons, words_at(chart[IDS]))
+    part = Part(0, n, words_at(chart[ROWS_AT]), ranks, program[WIDTH])
+    rows_from(given, shape, program, source, part)
+    horizons[n] = source.newest[n - 1] - program[SPAN]
+
+
+@kernel(types.int64(types.int64[:, ::1], *(WORDS,) * 6, GIVEN, GIVEN, WORDS, BYTES, INT, INT, INT))
 def advance(
     directory: Any,
+    program: Words,
+    chart: Words,
+    described: Words,
+    slots: Words,
+    places: Words,
+    shape: Words,
+    times: Words,
+    newest: Words,
+    plan: Words,
+    slab: Any,
     first: int,
     last: int,
-    bounds: Words,
-    program: Words,
-    rows: Words,
-    ids: Words,
-    horizons: Words,
-    order: Words,
-    texts: Words,
-    work: Words,
-    out: Words,
-    status: Any,
-    n: int,
+    steps: int,
 ) -> int:
     """Take the rows of the shards [first, last) through their frames.
 
-    Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory.
+    Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory. Of few
+    rows it reads columns and writes results as well (`steps`), since each call costs as much as
+    some rows: the columns are described by `described`, once each has what `places` has for it.
     """
-    scratch = np.empty(8, dtype=np.int64)
-    batch = Batch(
-        n,
-        rows.ctypes.data,
-        words_at(rows.ctypes.data),
-        words_at(ids.ctypes.data),
-        words_at(horizons.ctypes.data),
-        words_at(order.ctypes.data),
-        words_at(texts.ctypes.data),
-        work.ctypes.data,
-        out.ctypes.data,
-        words_at(out.ctypes.data),
-        bytes_at(status.ctypes.data),
-        words_at(scratch.ctypes.data),
-    )
-    laid = words_at(program.ctypes.data)
-    table, s = directory.ctypes.data, first
-    while s < last:
-        # Shards that have few rows each go together, so that the waits for their memory overlap.
-        end = s + 1
-        while end < last and bounds[end + 1] - bounds[s] <= TILE:
-            end += 1
-        stopped = _span(table, len(directory), s, end, bounds, laid, batch)
-        if stopped >= 0:
-            return stopped
-        s = end
-    scratch[0] = 0  # what is not used any more may be freed
-    return -1
+    scratch = np.empty(8 + ROOM, dtype=np.int64)
+    copy, laid = words_at(scratch.ctypes.data), words_at(program.ctypes.data)
+    table, bounds = directory.ctypes.data, words_at(chart[BOUNDS])
+    given, fixed = words_at(described.ctypes.data), words_at(shape.ctypes.data)
+    charts, texts = words_at(chart.ctypes.data), len(slots) - laid[TEXTS]
+    batch = charted(charts, words_at(described.ctypes.data + 8 * DESCRIPTION * texts), copy)
+    if steps & READING:
+        describe(given, words_at(slots.ctypes.data), words_at(places.ctypes.data), len(slots))
+        at = (words_at(times.ctypes.data), words_at(newest.ctypes.data))
+        _read(table, len(directory), charts, given, fixed, laid, at)
+    stopped = _take(table, len(directory), first, last, bounds, laid, batch)
+    if stopped < 0 and steps & WRITING:
+        to = Target(slab.ctypes.data, laid[CALLS], words_at(scratch.ctypes.data + 64))
+        results, ranks = (batch.results, charts[STATES]), words_at(charts[RANKS])
+        columns_from(results, ranks, 0, batch.n, words_at(plan.ctypes.data), to)
+    slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed
+    return stopped
 
 
 @kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, INT, INT, WORDS, BYTES, INT))
