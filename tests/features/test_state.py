@@ -103,6 +103,17 @@ def test_a_decimal_sum_holds_eighteen_digits() -> None:
     assert (column(found, "s")[1], list(found.errors["s"])) == (None, [1])
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_decimal_sum_of_nineteen_digits_is_an_error_whatever_its_sign(sign: int) -> None:
+    made = plan(f"sum(amount * 100000000000) OVER {HOUR} AS s")
+    most, least = sign * Decimal("60000.00"), sign * Decimal("39999.99")
+    found = run(
+        made, events({"amount": most}, {"amount": least}, {"amount": sign * Decimal("0.01")})
+    )
+    assert column(found, "s") == [most * 10**11, (most + least) * 10**11, None]
+    assert list(found.errors["s"]) == [2]
+
+
 def test_a_filter_or_key_that_fails_is_an_error_of_what_it_decides() -> None:
     made = plan(
         f"count(*) FILTER (WHERE n + 1 > 0) OVER {HOUR} AS f,"

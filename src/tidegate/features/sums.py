@@ -57,6 +57,9 @@ def evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> N
 move_integer = mover(add_integer, evict_integer, never, 3)
 
 
+_GREATEST = 2**63 - 1
+
+
 @inline
 def read_integer(
     acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
@@ -69,7 +72,9 @@ def read_integer(
     low, high = acc[b + 1], acc[b + 2]
     fits = high == (low >> 63)
     if read == R_INTEGER_SUM:
-        if not fits or low > limit or low < -limit - 1:
+        # The least decimal has as many digits as the greatest; the least integer is one further.
+        least = ~limit if limit == _GREATEST else -limit
+        if not fits or low > limit or low < least:
             return 0, OVERFLOW
         return low, VALUE
     total = float(low) if fits else float(high) * 2.0**64 + float(np.uint64(low))
