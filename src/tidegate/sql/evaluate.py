@@ -39,18 +39,18 @@ class Evaluation:
 
     def run(self, columns: Columns, spread: Spread | None = None) -> list[Found]:
         """Values and errors of each tree, in order; `spread` shares out large batches."""
+        slab, small = None, columns.rows <= self._direct_rows_max
+        if self._covered and columns.rows and (small or spread):
+            try:
+                slab = self._direct.run(columns, None if small else spread)
+            except GiveUp:  # the other way tells what is wrong
+                slab = None
+        if slab is not None and len(self._covered) == self._count:
+            return [(Piece(slab, i), {}) for i in range(self._count)]
         found: dict[int, Found] = {i: (columns.column(n), {}) for i, n in self._plain.items()}
-        small = columns.rows <= self._direct_rows_max
-        if not self._covered or columns.rows == 0 or not (small or spread):
-            found |= self._framed(self._computed, self._whole, columns)
-            return [found[i] for i in range(self._count)]
-        try:
-            slab = self._direct.run(columns, None if small else spread)
-        except GiveUp:
+        if slab is None:
             found |= self._framed(self._computed, self._whole, columns)
         else:
-            if len(self._covered) == self._count:
-                return [(Piece(slab, i), {}) for i in range(self._count)]
             found |= {i: (Piece(slab, place), {}) for place, i in enumerate(self._covered)}
             found |= self._framed(self._uncovered, self._rest, columns)
         return [found[i] for i in range(self._count)]
