@@ -11,6 +11,7 @@ import pyarrow as pa
 from tidegate.events.fingerprints import Integers
 from tidegate.features.columns import DESCRIPTION, key_form
 from tidegate.features.emission import emit, measure, spell
+from tidegate.features.inputs import SLAB
 from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, TEXTS, Layout
 from tidegate.features.memory import Words
@@ -20,6 +21,9 @@ from tidegate.sql.columns import Bytes, Column, Columns, Piece, Shape, Slab, blo
 SHARDS = 32
 ALONE = 2048  # rows that are not worth waking other threads for
 
+_TOGETHER = (
+    16  # rows whose memory is underway together: two lots fit what is nearest to a processor
+)
 _ROWS = 64  # rows whose results are written by one thread: their bits fill words of their own
 
 Found: TypeAlias = tuple[Column, Mapping[int, str]]  # a column, and why rows of it have errors
@@ -30,17 +34,18 @@ _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kin
 _PLACE = DESCRIPTION - 1  # words that say where a column lies
 _NONE: Mapping[int, str] = {}
 NOTHING: Words = np.zeros(1, dtype=np.int64)
-NO_BYTES: Bytes = np.zeros(1, dtype=np.uint8)
 
 
 class Scratch:
     """Memory for batches, used again from pass to pass: new memory would have to be cleared.
 
-    `width` is that of a row, `calls` how many results each has.
+    `width` is that of a row, `calls` how many results each has, whose `writer` knows them; `fixed`
+    is the end of a chart, what is the same for all batches.
     """
 
-    def __init__(self, width: int, calls: int) -> None:
-        self._width, self._calls = width, calls
+    def __init__(self, width: int, writer: Writer, fixed: Sequence[int]) -> None:
+        self._width, self._calls, self._writer = width, writer.calls, writer
+        self._fixed = (0, *fixed, _TOGETHER)
         self._held, self._address = NOTHING, 0
         self._last: Batch | None = None
 
@@ -53,7 +58,7 @@ class Scratch:
     def _cut(self, n: int) -> Batch:
         """Arrays in the order of their places in a chart, the states of results last."""
         results = n * self._calls
-        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results)
+        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results, 5 * self._calls)
         size = sum(sizes) + (results + 7) // 8
         if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
             buffer, memory = block(8 * size)
@@ -65,15 +70,20 @@ class Scratch:
             top += words
         chart.append(self._address + 8 * top)
         status = self._held[top:size].view(np.uint8)[:results]
-        return Batch(n, arrays, status, np.array(chart, dtype=np.int64))
+        arrays[-1][:] = self._writer.plan(n)
+        return Batch(n, arrays, status, np.array([*chart, *self._fixed], dtype=np.int64))
 
 
 class Batch:
-    """Rows in the order of their shards, what they were read from, and what comes out for them."""
+    """Rows in the order of their shards, what they were read from, and what comes out for them.
+
+    `chart`, which lies at `charted`, tells kernels where all of it lies.
+    """
 
     __slots__ = (
         "bounds",
         "chart",
+        "charted",
         "held",
         "horizons",
         "ids",
@@ -82,6 +92,7 @@ class Batch:
         "newest",
         "order",
         "out",
+        "planned",
         "ranks",
         "rows",
         "status",
@@ -90,9 +101,9 @@ class Batch:
     )
 
     def __init__(self, n: int, arrays: Sequence[Words], status: Bytes, chart: Words) -> None:
-        self.n, self.chart = n, chart
+        self.n, self.chart, self.charted = n, chart, int(chart.ctypes.data)
         self.bounds, self.order, self.ranks, self.rows = arrays[:4]
-        self.ids, self.horizons, self.work, self.out = arrays[4:]
+        self.ids, self.horizons, self.work, self.out, self.planned = arrays[4:]
         self.named = self.work[: 3 * n]  # which is not needed any more when the work begins
         self.status = status
         self.times = self.newest = NOTHING
@@ -102,37 +113,36 @@ class Batch:
 class Reader:
     """Turns a batch of columns into rows of words.
 
-    `described` has five words for each column that is read: the keys, what makes rows, and once
-    more those whose texts come back. `places` has where each lies that is named, `slots` which of
-    them is which column's. `shape` is as kernels want it.
+    `_described` has five words for each column that is read: the keys, what makes rows, and once
+    more those whose texts come back. `_places` has where each lies that is named, `_slots` which of
+    them is which column's. `_shape` is as kernels want it.
     """
 
-    def __init__(self, layout: Layout, scratch: Scratch) -> None:
+    def __init__(self, layout: Layout, writer: Writer, directory: Words) -> None:
         plan = layout.plan
         self._program = layout.program
-        self._scratch = scratch
         keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
         values = [(name, PLAIN) for name in plan.values]
         filters = [(name, BOOLEAN) for name in plan.filters]
         words = [(plan.values[column], form) for column, form in layout.forms]
         read = [*keys, *values, *filters, *words, *(w for w in words if w[1] == TEXT)]
         self._keys, self._names = keys, tuple(dict.fromkeys(name for name, _ in read))
-        self.slots: Words = np.array([self._names.index(n) for n, _ in read], dtype=np.int64)
-        self.places: Words = np.zeros(_PLACE * len(self._names), dtype=np.int64)
-        self.described: Words = np.zeros(DESCRIPTION * len(read), dtype=np.int64)
-        self.described[::DESCRIPTION] = [form for _, form in read]
+        self._slots: Words = np.array([self._names.index(n) for n, _ in read], dtype=np.int64)
+        self._places: Words = np.zeros(_PLACE * len(self._names), dtype=np.int64)
+        self._described: Words = np.zeros(DESCRIPTION * len(read), dtype=np.int64)
+        self._described[::DESCRIPTION] = [form for _, form in read]
         sizes = (layout.flags, len(values), len(filters), len(words), len(keys))
-        self.shape: Words = np.array(sizes, dtype=np.int64)
+        self._shape: Words = np.array(sizes, dtype=np.int64)
         texts = int(layout.program[TEXTS])
-        self.texts = self.described[len(self.described) - DESCRIPTION * texts :]
+        self.texts = self._described[len(self._described) - DESCRIPTION * texts :]
+        lie = [x.ctypes.data for x in (directory, layout.program, self._described, self._slots)]
+        fixed = [*lie, len(read), self._places.ctypes.data, self._shape.ctypes.data]
+        self._scratch = Scratch(layout.width, writer, fixed)
 
     def begin(self, columns: Columns, times: Integers, newest: Integers) -> Batch:
         """A batch of the columns' rows, of which no row is read yet."""
         batch = self._scratch.batch(columns.rows)
-        places: list[int] = []
-        for name in self._names:
-            places += columns.place(name)
-        self.places[:] = places
+        self._places[:] = columns.places(self._names)
         batch.held = columns
         batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
         return batch
@@ -141,8 +151,8 @@ class Reader:
         """The rows of a batch, in the order of their shards."""
         batch = self.begin(columns, times, newest)
         n, program, count, named = batch.n, self._program, len(self._keys), batch.named
-        described = self.described
-        described.reshape(-1, DESCRIPTION)[:, 1:] = self.places.reshape(-1, _PLACE)[self.slots]
+        described = self._described
+        described.reshape(-1, DESCRIPTION)[:, 1:] = self._places.reshape(-1, _PLACE)[self._slots]
         if n > ALONE:
             run(lambda a, b: name_keys(described, program, count, a, b, named), n, wide=True)
         else:
@@ -154,8 +164,8 @@ class Reader:
     def load(self, batch: Batch, first: int, last: int) -> None:
         """Fill in the rows [first, last) of the batch, each where its shard has its place."""
         load(
-            self.described,
-            self.shape,
+            self._described,
+            self._shape,
             batch.times,
             batch.newest,
             self._program,
@@ -183,7 +193,7 @@ class Writer:
     """Turns the words that calls gave into columns."""
 
     def __init__(self, layout: Layout) -> None:
-        self._calls = layout.plan.calls
+        self._calls, self.calls = layout.plan.calls, len(layout.plan.calls)
         self._shape = Shape([c.type for c in self._calls])
         self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
         self._texts = [c for c, form in enumerate(self._forms) if form == TEXT]
@@ -193,14 +203,15 @@ class Writer:
         """Columns without rows."""
         return [(pa.array([], t), _NONE) for t in self._shape.arrow]
 
-    def begin(self, n: int) -> tuple[Slab, Words]:
-        """Memory for so many rows of results, and what kernels need to know to write them."""
-        return Slab(self._shape, n), self._plan(n)
+    def begin(self, batch: Batch) -> Slab:
+        """Memory for the results of a batch, of which its chart tells."""
+        slab = Slab(self._shape, batch.n)
+        batch.chart[SLAB] = slab.address
+        return slab
 
     def write(self, batch: Batch, directory: Words, run: Any) -> list[Found]:
         """A column for each call."""
-        n = batch.n
-        slab, words = self.begin(n)
+        n, slab, words = batch.n, Slab(self._shape, batch.n), self.plan(batch.n).copy()
         out, status, ranks, memory = batch.out, batch.status, batch.ranks, slab.memory
         if n > ALONE:
             parts: list[Words] = []
@@ -219,7 +230,7 @@ class Writer:
     def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> list[Found]:
         """The columns that were written to a slab, with what came out besides."""
         slab.nulls, errors = words[3::5].tolist(), words[4::5].tolist()
-        found: list[Found] = [(Piece(slab, c), _NONE) for c in range(len(self._calls))]
+        found: list[Found] = [(Piece(slab, c), _NONE) for c in range(self.calls)]
         if any(errors):
             found = [
                 (piece, self._errors(c, batch) if errors[c] else _NONE)
@@ -229,15 +240,15 @@ class Writer:
             found[c] = (self._text(slab, c, batch, directory), found[c][1])
         return found
 
-    def _plan(self, n: int) -> Words:
-        """Five words for each call, as `emit` wants them."""
+    def plan(self, n: int) -> Words:
+        """Five words for each call, as `emit` wants a copy of them."""
         if n not in self._plans:
             spans = zip(self._forms, self._shape.spans(n).spans, strict=True)
             plan = [(form, valid, values, 0, 0) for form, (valid, _, values, _) in spans]
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[n] = np.array(plan, dtype=np.int64).ravel()
-        return self._plans[n].copy()
+        return self._plans[n]
 
     def _text(self, slab: Slab, c: int, batch: Batch, directory: Words) -> pa.Array[Any]:
         n, (valid, bytes_, values, _) = batch.n, slab.spans[c]

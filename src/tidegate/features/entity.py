@@ -19,63 +19,33 @@ from tidegate.events.fingerprints import Integers, read_key
 from tidegate.features.amend import FOUND, amend
 from tidegate.features.batch import (
     ALONE,
-    NO_BYTES,
-    NOTHING,
     SHARDS,
     Batch,
     Found,
     Reader,
-    Scratch,
     Writer,
 )
-from tidegate.features.compaction import relocate, settle
 from tidegate.features.intake import name_keys
-from tidegate.features.keys import rebuild_table
 from tidegate.features.layout import (
-    DISTINCTS,
-    FRONTIER,
-    NEVER,
     PLAIN,
-    RUN,
     SPAN,
-    TEXTS,
-    Layout,
     lay_out,
     offset_word,
     words_of,
 )
 from tidegate.features.memory import (
-    CLASSES,
-    COPIES,
-    COPY_DONE,
-    COPY_END,
-    COPY_NEXT,
     DIRECTORY,
-    FREE,
-    HEAP,
-    HEAP_MAX,
     HEAP_TOP,
     HEAP_USED,
-    KEPT,
-    KEPT_TOP,
     KEYS,
-    NEED,
-    RECORDS,
-    RECORDS_MAX,
-    RECORDS_USED,
     ROWS,
-    TABLE,
-    TABLE_BITS,
-    Segment,
     Words,
     compile_kernels,
 )
-from tidegate.features.packing import KEPT_RECORD, PART, pack
 from tidegate.features.plan import EntityPlan
+from tidegate.features.segments import Shard
 from tidegate.features.shards import (
-    HEAP_FULL,
     READING,
-    TABLE_FULL,
     WRITING,
     advance,
     gaze,
@@ -83,117 +53,15 @@ from tidegate.features.shards import (
 )
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
 from tidegate.features.threads import Threads
-from tidegate.features.unpacking import unpack
-from tidegate.sql.columns import Bytes, Columns, array_of, place_of
+from tidegate.sql.columns import Columns, Slab, array_of, place_of
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name
 
 _PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once in a pass
-_BITS = 6
-_HEAP_WORDS = 512
-_GROWN_WORDS = 1 << 16  # at least, once a segment grows: pages that are not written cost nothing
 _SPARSE_WORDS = 4096  # less is not worth moving
 _PIECE_WORDS = 1 << 17  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
-
-
-class _Shard:
-    """The segments of a shard, and their addresses in its row of the directory."""
-
-    def __init__(self, facts: Words, record: int, *, lasting: bool) -> None:
-        self.facts, self.record, self.lasting = facts, record, lasting
-        self.table = self._segment(1 << _BITS)
-        self.records = self._segment(16 * record)
-        self.heap = self._segment(_HEAP_WORDS)
-        facts[:] = 0
-        facts[TABLE_BITS] = _BITS
-        facts[RECORDS_USED] = facts[HEAP_TOP] = 1  # 0 stands for none
-        self.records.words[RUN] = -1
-        self.records.words[FRONTIER] = NEVER
-        self.look()
-
-    def _segment(self, words: int) -> Segment:
-        return Segment(words, large=self.lasting)
-
-    def look(self) -> None:
-        facts = self.facts
-        facts[TABLE], facts[RECORDS] = self.table.address, self.records.address
-        facts[HEAP], facts[HEAP_MAX] = self.heap.address, len(self.heap.words)
-        facts[RECORDS_MAX] = min(len(self.records.words) // self.record, 1 << 31)
-
-    def grow(self, why: int) -> None:
-        """Make the room for whose lack a kernel stopped."""
-        if why == HEAP_FULL:
-            self.heap.grow(max(_GROWN_WORDS, int(self.facts[HEAP_TOP] + self.facts[NEED])))
-        elif why == TABLE_FULL:
-            bits = int(self.facts[TABLE_BITS]) + 1
-            larger = self._segment(1 << bits)
-            rebuild_table(self.table.words, bits, larger.words, self.facts)
-            self.table, self.facts[TABLE_BITS] = larger, bits
-        else:
-            self.records.grow(max(_GROWN_WORDS, len(self.records.words) + 16 * self.record))
-        self.look()
-
-    def compact(self, layout: Layout) -> None:
-        """Move what is held to a heap without gaps; results given before must have been read."""
-        facts, old = self.facts, self.heap
-        settle(facts)
-        self.heap = self._segment(int(facts[HEAP_USED]) + _HEAP_WORDS)
-        facts[HEAP_TOP], facts[HEAP_USED] = 1, 0
-        facts[FREE : FREE + CLASSES] = 0
-        self.look()
-        relocate(facts, layout.program, old.address)
-
-    def begin_copy(self, layout: Layout) -> None:
-        """Have the state as it is now copied by `copy_next`, whatever changes from here on."""
-        facts, used = self.facts, int(self.facts[RECORDS_USED])
-        texts = int(facts[ROWS] * layout.program[TEXTS])
-        self.copies = Segment(used)
-        # Room for all keys to change before they are copied, row by row; what is not written costs
-        # nothing.
-        apart = used * (self.record + KEPT_RECORD) + int(facts[ROWS]) * PART
-        self.kept = Segment(1 + apart + int(facts[HEAP_TOP]) + texts)
-        facts[COPIES], facts[KEPT], facts[KEPT_TOP] = self.copies.address, self.kept.address, 1
-        facts[COPY_NEXT], facts[COPY_END] = self.record, used * self.record
-        facts[COPY_DONE] = 0
-
-    @property
-    def kept_words(self) -> int:
-        """Words of the keys that changed before they were copied."""
-        return max(0, int(self.facts[KEPT_TOP]) - 1)
-
-    def copy_next(self, layout: Layout, piece: Words) -> Words | None:
-        """A piece more of the copy, in `piece` if it has room for any, None when that is all."""
-        size = pack(self.facts, layout.program, piece)
-        if size < 0:
-            piece = Segment(-size).words  # large pages are quicker to fill
-            size = pack(self.facts, layout.program, piece)
-        if size > 0:
-            return piece[:size]
-        self.facts[[COPY_NEXT, COPY_END, COPY_DONE, KEPT_TOP]] = 0
-        del self.copies, self.kept
-        return None
-
-    def fill(self, keys: int, parts: Sequence[Part], *, layout: Layout) -> None:
-        """Take in what a snapshot has of this shard, which is empty."""
-        words = sum(len(data) for _, data in parts)
-        bits = max(_BITS, (2 * keys).bit_length())
-        self.table, self.facts[TABLE_BITS] = self._segment(1 << bits), bits
-        self.records.grow((keys + 1) * self.record)
-        # More than can be needed; what is not written costs nothing.
-        tables = int(layout.program[DISTINCTS])
-        rows = words // layout.width
-        self.heap.grow(_HEAP_WORDS + 4 * words + 64 * keys + tables * (64 * rows + 1024 * keys))
-        self.look()
-        for _, data in parts:
-            unpack(self.facts, layout.program, data)
-
-    @property
-    def bytes(self) -> int:
-        """Memory in use, without the parts of segments that nothing has reached yet."""
-        words = (1 << int(self.facts[TABLE_BITS])) + int(self.facts[HEAP_TOP])
-        return 8 * (words + int(self.facts[RECORDS_USED]) * self.record)
 
 
 class EntityState:
@@ -215,10 +83,10 @@ class EntityState:
         self._layout = lay_out(plan, (int(words[0]), int(words[1])))
         self._directory = np.zeros((SHARDS, DIRECTORY), dtype=np.int64)
         record = self._layout.record
-        self._shards = [_Shard(facts, record, lasting=lasting) for facts in self._directory]
+        self._shards = [Shard(facts, record, lasting=lasting) for facts in self._directory]
         self._threads = Threads(threads)
-        self._reader = Reader(self._layout, Scratch(self._layout.width, len(plan.calls)))
         self._writer = Writer(self._layout)
+        self._reader = Reader(self._layout, self._writer, self._directory)
         self._job: SnapshotJob | None = None
         self._lock = Lock()
         self._since = 0
@@ -270,6 +138,8 @@ class EntityState:
         What comes out may be read by kernels before it is made arrays of.
         """
         n = columns.rows
+        if n <= ALONE:
+            return take_together([self], columns, times=times, newest=newest)[0]
         if n <= _PASS:
             return self._take(columns, times, newest)
         parts = [
@@ -279,26 +149,21 @@ class EntityState:
         return [_joined(results) for results in zip(*parts, strict=True)]
 
     def _take(self, columns: Columns, times: Integers, newest: Integers) -> list[Found]:
-        n = columns.rows
-        if n == 0:
-            return self._writer.empty()
-        if n <= ALONE:
-            return self._take_few(self._reader.begin(columns, times, newest))
+        n, wide = columns.rows, columns.rows > ALONE
         batch = self._reader.read(columns, times, newest, self._threads.run)
-        self._threads.run(lambda first, last: self._reader.load(batch, first, last), n)
+        charts: Words = np.array([batch.charted], dtype=np.int64)
+
+        def load(first: int, last: int) -> None:
+            self._reader.load(batch, first, last)
+
+        def advance_shards(first: int, last: int) -> None:
+            _advance([self], charts, batch, first, last)
+
+        self._threads.run(load, n, wide=wide)
         with self._lock:
-            self._threads.run(lambda first, last: self._advance(first, last, batch), SHARDS)
+            self._threads.run(advance_shards, SHARDS, wide=wide)
             results = self._writer.write(batch, self._directory, self._threads.run)
             self._compact(n)
-            return results
-
-    def _take_few(self, batch: Batch) -> list[Found]:
-        """Rows that are not worth several calls: one kernel reads, takes in and writes."""
-        slab, words = self._writer.begin(batch.n)
-        with self._lock:
-            self._advance(0, SHARDS, batch, READING | WRITING, words, slab.memory)
-            results = self._writer.end(batch, slab, words, self._directory)
-            self._compact(batch.n)
             return results
 
     def _compact(self, n: int) -> None:
@@ -317,7 +182,13 @@ class EntityState:
 
         self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
 
-    def _sparse(self) -> list[_Shard]:
+    def _end(self, batch: Batch, slab: Slab) -> list[Found]:
+        """What came out for a batch that was taken in."""
+        found = self._writer.end(batch, slab, batch.planned, self._directory)
+        self._compact(batch.n)
+        return found
+
+    def _sparse(self) -> list[Shard]:
         """The shards much of whose heap lies in blocks that are free."""
         top, used = self._directory[:, HEAP_TOP], self._directory[:, HEAP_USED]
         return [
@@ -448,38 +319,50 @@ class EntityState:
         name_keys(described, program, 1, 0, 1, named)
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
-    def _advance(
-        self,
-        first: int,
-        last: int,
-        batch: Batch,
-        steps: int = 0,
-        words: Words = NOTHING,
-        slab: Bytes = NO_BYTES,
-    ) -> None:
-        """Take the rows of the shards [first, last) in, and do what `steps` says besides."""
-        reader = self._reader
-        while True:
-            stopped = advance(
-                self._directory,
-                self._layout.program,
-                batch.chart,
-                reader.described,
-                reader.slots,
-                reader.places,
-                reader.shape,
-                batch.times,
-                batch.newest,
-                words,
-                slab,
-                first,
-                last,
-                steps,
-            )
-            if stopped < 0:
-                return
-            first, steps = stopped >> 2, steps & WRITING  # what is read stays so
-            self._shards[first].grow(stopped & 3)
+
+def take_together(
+    states: Sequence[EntityState], columns: Columns, *, times: Integers, newest: Integers
+) -> list[list[Found]]:
+    """What `take` gives of each state, for at most `ALONE` rows: one kernel does all of it.
+
+    Each call of a kernel costs as much as some rows, and while it takes rows of one state in it
+    asks for the memory of the next.
+    """
+    if not columns.rows:
+        return [state._writer.empty() for state in states]
+    batches = [state._reader.begin(columns, times, newest) for state in states]
+    slabs = [state._writer.begin(batch) for state, batch in zip(states, batches, strict=True)]
+    charts: Words = np.array([batch.charted for batch in batches], dtype=np.int64)
+    for state in states:
+        state._lock.acquire()
+    try:
+        _advance(states, charts, batches[0], 0, SHARDS, READING | WRITING)
+        return [
+            state._end(batch, slab)
+            for state, batch, slab in zip(states, batches, slabs, strict=True)
+        ]
+    finally:
+        for state in states:
+            state._lock.release()
+
+
+def _advance(
+    states: Sequence[EntityState],
+    charts: Words,
+    batch: Batch,
+    first: int,
+    last: int,
+    steps: int = 0,
+) -> None:
+    """Take the rows of the shards [first, last) in, and do what `steps` says besides."""
+    entity, times, newest = 0, batch.times, batch.newest
+    while True:
+        stopped = advance(charts, times, newest, entity, SHARDS, first, last, steps)
+        if stopped < 0:
+            return
+        # What is read stays so, and what comes before the shard is done.
+        entity, first, steps = stopped >> 16, (stopped & 0xFFFF) >> 2, steps & WRITING
+        states[entity]._shards[first].grow(stopped & 3)
 
 
 def _joined(parts: Sequence[Found]) -> Found:

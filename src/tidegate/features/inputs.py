@@ -5,11 +5,34 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tidegate.events.fingerprints import inline
+from tidegate.features.columns import DESCRIPTION
 from tidegate.features.memory import Words, bytes_at, words_at
 
-# Where the arrays of a batch lie, after how many rows it has.
-ROWS_IN, BOUNDS, ORDER, RANKS, ROWS_AT, IDS, HORIZONS, WORK, RESULTS, STATES = range(10)
-CHART = 10
+# A chart: how many rows a batch has and where its arrays lie, then what its results are written to,
+# then where the state, the program and the columns lie and how many there are, and how many rows go
+# together.
+(
+    ROWS_IN,
+    BOUNDS,
+    ORDER,
+    RANKS,
+    ROWS_AT,
+    IDS,
+    HORIZONS,
+    WORK,
+    RESULTS,
+    PLANNED,
+    STATES,
+    SLAB,
+    DIRECTORY_AT,
+    PROGRAM,
+    DESCRIBED,
+    SLOTS,
+    COLUMNS,
+    PLACES,
+    SHAPE,
+    TOGETHER,
+) = range(20)
 
 
 class Batch(NamedTuple):
@@ -37,8 +60,8 @@ class Batch(NamedTuple):
 
 
 @inline
-def charted(chart: Words, texts: Words, copy: Words) -> Batch:
-    """The batch whose arrays lie where a chart says."""
+def charted(chart: Words, texts: int, copy: Words) -> Batch:
+    """The batch whose arrays lie where a chart says, its last columns being texts."""
     return Batch(
         chart[ROWS_IN],
         chart[ROWS_AT],
@@ -46,7 +69,7 @@ def charted(chart: Words, texts: Words, copy: Words) -> Batch:
         words_at(chart[IDS]),
         words_at(chart[HORIZONS]),
         words_at(chart[ORDER]),
-        texts,
+        words_at(chart[DESCRIBED] + 8 * DESCRIPTION * (chart[COLUMNS] - texts)),
         chart[WORK],
         chart[RESULTS],
         words_at(chart[RESULTS]),

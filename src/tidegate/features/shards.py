@@ -38,13 +38,24 @@ from tidegate.features.history import (
 )
 from tidegate.features.inputs import (
     BOUNDS,
+    COLUMNS,
+    DESCRIBED,
+    DIRECTORY_AT,
     HORIZONS,
     IDS,
     ORDER,
+    PLACES,
+    PLANNED,
+    PROGRAM,
     RANKS,
+    RESULTS,
     ROWS_AT,
     ROWS_IN,
+    SHAPE,
+    SLAB,
+    SLOTS,
     STATES,
+    TOGETHER,
     WORK,
     Batch,
     Run,
@@ -94,15 +105,11 @@ from tidegate.features.memory import (
 from tidegate.features.packing import keep_key
 from tidegate.features.runs import take_in_order
 
-Times = tuple[Words, Words]  # the event time of each row, and the newest up to and with it
-
 # What a kernel does besides: read columns before it takes their rows in, write results after.
 READING, WRITING = 1, 2
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
-
-SPAN_ROWS = 16  # that go together: two such spans fit the memory nearest to the processor
 
 
 @inline
@@ -165,9 +172,9 @@ def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int
     for d in range(program[DISTINCTS]):
         table = records[r + program[program[DISTINCTS_AT] + d] + 1]
         slots = 64
-        while slots < 2 * (count + more) + 2:
-            slots *= 2
-        if table == 0 or slots_of(table) < slots:
+        if table == 0 or slots_of(table) < max(slots, 2 * (count + more) + 2):
+            while slots < 2 * (count + more) + 2:
+                slots *= 2
             words += 8 * slots
     for t in range(program[TEXTS]):
         for x in range(more):
@@ -178,41 +185,47 @@ def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int
 
 
 @inline
-def _alone(shard: Words, program: Words, records: Words, batch: Batch, run: Run) -> None:
-    """A row before its horizon: what a key would see that has no other row, and no horizon."""
-    batch.horizons[run.of[0]] = NEVER
-    group = records[RUN]
-    for w in range(program[RECORD]):
-        records[w] = 0
-    kept = shard[ROWS]
-    take_in_order(shard, program, records, 0, batch, run)
-    empty_key(shard, program, records, 0)
-    shard[ROWS] = kept
-    for w in range(program[RECORD]):
-        records[w] = 0
-    records[RUN] = group
-
-
-@inline
 def _key(shard: Words, program: Words, r: int, batch: Batch, run: Run) -> None:
-    """Take the rows of one key, in log order, through its frames."""
-    records, width = words_at(shard[RECORDS]), program[WIDTH]
+    """Take the rows of one key, in log order, through its frames.
+
+    A row before its horizon goes with the record of nobody: it sees what a key would see that has
+    no other row, and no horizon. All runs go one way, since the code of it is long.
+    """
+    records, width, kept = words_at(shard[RECORDS]), program[WIDTH], shard[ROWS]
     x = 0
     while x < run.size:
-        k = run.of[x]
+        k, to = run.of[x], r
         y, time = x + 1, batch.rows[k * width]
-        if time < batch.horizons[k]:
-            _alone(shard, program, records, batch, part(run, x, y))
-        elif time < records[r + FRONTIER]:
+        if time >= batch.horizons[k] and time < records[r + FRONTIER]:
             take_late(shard, program, records, r, batch, part(run, x, y))
+            x = y
+            continue
+        if time < batch.horizons[k]:
+            batch.horizons[k], kept, to = NEVER, shard[ROWS], 0
+            group = _blank(program, records)
         else:
+            group = records[RUN]
             while y < run.size:
                 later = batch.rows[run.of[y] * width]
                 if later < time or later < batch.horizons[run.of[y]]:
                     break
                 time, y = later, y + 1
-            take_in_order(shard, program, records, r, batch, part(run, x, y))
+        take_in_order(shard, program, records, to, batch, part(run, x, y))
+        if to == 0:
+            empty_key(shard, program, records, 0)
+            shard[ROWS] = kept
+            _blank(program, records)
+            records[RUN] = group
         x = y
+
+
+@inline
+def _blank(program: Words, records: Words) -> int:
+    """Clear the record of nobody; the group that it had."""
+    group = records[RUN]
+    for w in range(program[RECORD]):
+        records[w] = 0
+    return int(group)
 
 
 @inline
@@ -253,10 +266,10 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
 
 
 @inline
-def _end(bounds: Words, first: int, last: int) -> int:
-    """Where a span ends that begins with a shard."""
+def _end(bounds: Words, first: int, last: int, together: int) -> int:
+    """Where a span ends that begins with a shard and has so many rows, unless that shard has."""
     end = first + 1
-    while end < last and bounds[end + 1] - bounds[first] <= SPAN_ROWS:
+    while end < last and bounds[end + 1] - bounds[first] <= together:
         end += 1
     return min(end, last)
 
@@ -268,7 +281,6 @@ def _foresee(
     """Ask for the records of the keys of a span, as far as they are used together."""
     if first < last:
         lo, hi = bounds[first], min(bounds[first] + TILE, bounds[last])
-        foresee_slots(directory, shards, batch.ids, lo, hi)
         foresee_keys(directory, shards, program, batch, lo, hi, program[RECORD])
 
 
@@ -311,15 +323,14 @@ def _settle(
 
 
 @inline
-def _take(
-    directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
-) -> int:
+def _take(chart: Words, shards: int, first: int, last: int, program: Words, batch: Batch) -> int:
     """Take the rows of the shards [first, last) through their frames; as `advance`."""
+    directory, bounds, together = chart[DIRECTORY_AT], words_at(chart[BOUNDS]), chart[TOGETHER]
     begun, end = first, first
-    after = _end(bounds, first, last)
+    after = _end(bounds, first, last, together)
     _foresee(directory, shards, end, after, bounds, program, batch)
     while begun < last:
-        later = _end(bounds, after, last)
+        later = _end(bounds, after, last, together)
         _foresee(directory, shards, after, later, bounds, program, batch)
         lacking = _gather(directory, shards, end, after, bounds, program, batch)
         grouped = end if lacking < 0 else lacking >> 2
@@ -337,61 +348,78 @@ def facts_of(directory: Any, s: int) -> Words:
 
 
 @inline
-def _read(
-    directory: int, shards: int, chart: Words, given: Words, shape: Words, program: Words, at: Times
-) -> None:
+def _read(chart: Words, shards: int, times: Words, newest: Words) -> None:
     """Write the rows of a batch in the order of their shards, from columns and times."""
-    n, keys, named = chart[ROWS_IN], shape[4], words_at(chart[WORK])
+    directory, program = chart[DIRECTORY_AT], words_at(chart[PROGRAM])
+    given, shape = words_at(chart[DESCRIBED]), words_at(chart[SHAPE])
+    n, named, ids = chart[ROWS_IN], words_at(chart[WORK]), words_at(chart[IDS])
     ranks, horizons = words_at(chart[RANKS]), words_at(chart[HORIZONS])
-    names_of(given, program, keys, 0, n, named)
+    describe(given, words_at(chart[SLOTS]), words_at(chart[PLACES]), chart[COLUMNS])
+    names_of(given, program, shape[4], 0, n, named)
     foresee_slots(directory, shards, named, 0, n)
     ranks_of(named, shards, words_at(chart[BOUNDS]), words_at(chart[ORDER]), ranks, n)
-    source = Source(at[0], at[1], named, horizons, words_at(chart[IDS]))
+    source = Source(times, newest, named, horizons, ids)
     part = Part(0, n, words_at(chart[ROWS_AT]), ranks, program[WIDTH])
     rows_from(given, shape, program, source, part)
-    horizons[n] = source.newest[n - 1] - program[SPAN]
+    horizons[n] = newest[n - 1] - program[SPAN]
 
 
-@kernel(types.int64(types.int64[:, ::1], *(WORDS,) * 6, GIVEN, GIVEN, WORDS, BYTES, INT, INT, INT))
+@inline
+def _open(chart: Words, shards: int, copy: Words) -> None:
+    """Ask for what the first span of an entity needs, while others are taken in."""
+    program, bounds = words_at(chart[PROGRAM]), words_at(chart[BOUNDS])
+    end, batch = _end(bounds, 0, shards, chart[TOGETHER]), charted(chart, program[TEXTS], copy)
+    _foresee(chart[DIRECTORY_AT], shards, 0, end, bounds, program, batch)
+
+
+@inline
+def _write(chart: Words, places: Words) -> None:
+    """Write the results of a batch as Arrow's buffers; `places` is scratch."""
+    calls, planned = words_at(chart[PROGRAM])[CALLS], words_at(chart[PLANNED])
+    for call in range(calls):
+        planned[5 * call + 3] = planned[5 * call + 4] = 0
+    results, to = (chart[RESULTS], chart[STATES]), Target(chart[SLAB], calls, places)
+    columns_from(results, words_at(chart[RANKS]), 0, chart[ROWS_IN], planned, to)
+
+
+@kernel(types.int64(WORDS, GIVEN, GIVEN, *(INT,) * 5))
 def advance(
-    directory: Any,
-    program: Words,
-    chart: Words,
-    described: Words,
-    slots: Words,
-    places: Words,
-    shape: Words,
+    charts: Words,
     times: Words,
     newest: Words,
-    plan: Words,
-    slab: Any,
+    entity: int,
+    shards: int,
     first: int,
     last: int,
     steps: int,
 ) -> int:
-    """Take the rows of the shards [first, last) through their frames.
+    """Take the rows of the shards [first, last) of an entity, and of those after it, in.
 
-    Gives -1 when done, else `4 * shard + why` for a shard that stopped for lack of memory. Of few
-    rows it reads columns and writes results as well (`steps`), since each call costs as much as
-    some rows: the columns are described by `described`, once each has what `places` has for it.
+    A chart tells of each entity's batch; all have the same rows, and `shards` shards. Gives -1 when
+    done, else `(entity << 16) + 4 * shard + why` for a shard that stopped for lack of memory. Of
+    few rows it reads columns and writes results as well (`steps`), since each call costs as much as
+    some rows.
     """
     scratch = np.empty(8 + ROOM, dtype=np.int64)
-    copy, laid = words_at(scratch.ctypes.data), words_at(program.ctypes.data)
-    table, bounds = directory.ctypes.data, words_at(chart[BOUNDS])
-    given, fixed = words_at(described.ctypes.data), words_at(shape.ctypes.data)
-    charts, texts = words_at(chart.ctypes.data), len(slots) - laid[TEXTS]
-    batch = charted(charts, words_at(described.ctypes.data + 8 * DESCRIPTION * texts), copy)
+    copy, places = words_at(scratch.ctypes.data), words_at(scratch.ctypes.data + 64)
+    since, latest = words_at(times.ctypes.data), words_at(newest.ctypes.data)
     if steps & READING:
-        describe(given, words_at(slots.ctypes.data), words_at(places.ctypes.data), len(slots))
-        at = (words_at(times.ctypes.data), words_at(newest.ctypes.data))
-        _read(table, len(directory), charts, given, fixed, laid, at)
-    stopped = _take(table, len(directory), first, last, bounds, laid, batch)
-    if stopped < 0 and steps & WRITING:
-        to = Target(slab.ctypes.data, laid[CALLS], words_at(scratch.ctypes.data + 64))
-        results, ranks = (batch.results, charts[STATES]), words_at(charts[RANKS])
-        columns_from(results, ranks, 0, batch.n, words_at(plan.ctypes.data), to)
-    slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed
-    return stopped
+        for e in range(entity, len(charts)):
+            _read(words_at(charts[e]), shards, since, latest)
+        for e in range(entity, len(charts)):
+            _open(words_at(charts[e]), shards, copy)
+    for e in range(entity, len(charts)):
+        chart = words_at(charts[e])
+        program = words_at(chart[PROGRAM])
+        batch = charted(chart, program[TEXTS], copy)
+        stopped = _take(chart, shards, first, last, program, batch)
+        if stopped >= 0:
+            return (e << 16) + stopped
+        if steps & WRITING:
+            _write(chart, places)
+        first = 0
+    scratch[0] = 0  # what is not used any more may be freed
+    return -1
 
 
 @kernel(types.int64(types.int64[:, ::1], WORDS, WORDS, INT, INT, WORDS, BYTES, INT))

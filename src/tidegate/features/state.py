@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.errors import RequestError
-from tidegate.features.batch import Found
+from tidegate.features.batch import ALONE, Found
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
-from tidegate.features.entity import EntityState
+from tidegate.features.entity import EntityState, take_together
 from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
 from tidegate.features.table import NO_ERRORS, Errors, Table, with_errors
@@ -251,8 +251,14 @@ class _Layer:
             for (entity, _), found in zip(self.states, _side_by_side(take), strict=True):
                 table.take(entity.outputs, found)
             return
-        for entity, state in self.states:
-            table.take(entity.outputs, state.take(columns, times=times, newest=newest))
+        if len(times) <= ALONE:
+            results = take_together(
+                [s for _, s in self.states], columns, times=times, newest=newest
+            )
+        else:
+            results = [s.take(columns, times=times, newest=newest) for _, s in self.states]
+        for (entity, _), found in zip(self.states, results, strict=True):
+            table.take(entity.outputs, found)
 
     def peek(self, table: Table, *, time: int, newest: int) -> None:
         """What of the layer can be known from the columns of the table."""
@@ -329,18 +335,19 @@ class _Outputs:
         self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
         made = [(f.name, f.expression) for f in features if f.expression]
         self._set = _Set(made, threads=threads)
+        self._taken = [f.column for f in features if f.column is not None]
         places = {name: k for k, (name, _) in enumerate(made)}
-        # The place among those that are made, or the column that a feature is.
-        self._sources = [(places.get(f.name, 0), f.column) for f in features]
+        self._made = [(i, places[f.name]) for i, f in enumerate(features) if f.column is None]
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""
         found = self._set.evaluate(table)
         if table.errors or any(errors for _, errors in found):
             return self._with_errors(table, dict(zip(self._set.names, found, strict=True)))
-        column = table.columns.column
-        plain = [found[k][0] if name is None else column(name) for k, name in self._sources]
-        return Features(plain, self._schema, {})
+        columns = [table.columns.column(name) for name in self._taken]
+        for place, k in self._made:
+            columns.insert(place, found[k][0])
+        return Features(columns, self._schema, {})
 
     def _with_errors(self, table: Table, evaluated: Mapping[str, Found]) -> Features:
         values: list[Column] = []

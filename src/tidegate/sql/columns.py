@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -19,6 +18,7 @@ Place: TypeAlias = tuple[int, int, int, int]
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
+_KNOWN_MAX = 256  # numbers of rows whose layout is kept
 _PADDED = 64  # bytes: Arrow asks for columns that begin where a line of memory does
 _BYTES_EACH = {Kind.DECIMAL: 16}
 _LARGE_FROM = 4 << 20  # bytes for which NumPy asks for large pages
@@ -55,13 +55,18 @@ class Shape:
     def __init__(self, types: Sequence[ColumnType]) -> None:
         self.arrow = [t.arrow for t in types]
         self._kinds = tuple(t.kind for t in types)
+        self._known: dict[int, Spans] = {}
 
     def spans(self, rows: int) -> Spans:
         """The layout for so many rows."""
-        return _spans(self._kinds, rows)
+        found = self._known.get(rows)
+        if found is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            found = self._known[rows] = _spans(self._kinds, rows)
+        return found
 
 
-@lru_cache(maxsize=4096)
 def _spans(kinds: tuple[Kind, ...], rows: int) -> Spans:
     found, top, valid = [], 0, _padded((rows + 7) // 8)
     for kind in kinds:
@@ -174,6 +179,13 @@ class Columns:
         """The column of that name."""
         found = self._made.get(name)
         return self.batch.column(name) if found is None else found
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """The places of the columns of those names, one after the other."""
+        known, words = self._places, list[int]()
+        for name in names:
+            words += known[name] if name in known else self.place(name)
+        return words
 
     def array(self, name: str) -> pa.Array[Any]:
         """The column of that name as Arrow has it."""
