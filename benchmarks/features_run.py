@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -70,14 +70,20 @@ def tidegate(payments: Payments, text: str) -> tuple[float, pa.Table]:
     _warm_up(plan, payments)
     begun = time.perf_counter()
     # As `tidegate replay` makes it.
-    state, newest = FeatureState(plan, key=bytes(16), threads=CORES, lasting=False), -1
-    found = []
-    for batch in ahead(payments.batches(plan.columns)):
+    state = FeatureState(plan, key=bytes(16), threads=CORES, lasting=False)
+    batches = _with_newest(ahead(payments.batches(plan.columns)))
+    table = pa.Table.from_batches([found.values for found in state.follow(batches)])
+    return time.perf_counter() - begun, table
+
+
+def _with_newest(
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+    newest = -1
+    for batch in batches:
         latest = running_newest(batch, newest)
         newest = int(latest[-1])
-        found.append(state.update(batch, newest=latest).values)
-    table = pa.Table.from_batches(found)
-    return time.perf_counter() - begun, table
+        yield batch, latest
 
 
 def _warm_up(plan: FeaturePlan, payments: Payments) -> None:

@@ -32,7 +32,7 @@ from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
 
 if TYPE_CHECKING:
-    from tidegate.features.state import Features, FeatureState
+    from tidegate.features.state import Begun, Features, FeatureState
 
 Integers = npt.NDArray[np.int64]
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -52,6 +52,21 @@ class Verdict:
     decisions: pa.RecordBatch
     features: pa.RecordBatch | None
     chosen: Mapping[str, Evaluated]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Underway:
+    """Events whose features are on their way, and the changes of lists that come before them.
+
+    `before` was the newest event time before these events. `begun` is None where the program has no
+    features; so many `seconds` went into them so far.
+    """
+
+    events: pa.RecordBatch
+    before: int
+    changes: tuple[ListRecord, ...]
+    begun: Begun | None
+    seconds: float
 
 
 class Evaluator:
@@ -84,17 +99,36 @@ class Evaluator:
 
         `decided_at` is UTC microseconds.
         """
-        program, before = self.program, self.newest
-        began = perf_counter()
-        computed = self.compute(events)
-        began = self.stages.features.since(began)
+        return self.decide(self.begin(events), decided_at=decided_at)
+
+    def begin(self, events: pa.RecordBatch, changes: Iterable[ListRecord] = ()) -> Underway:
+        """Events, and changes of lists before them, to be decided on later.
+
+        The next ones may be begun before that: windows go on to them, which is what takes longest.
+        They are to be decided in this order, and all of them before anything else is asked.
+        """
+        before, began = self.newest, perf_counter()
+        newest = newest_times(events, self.program, before)
+        self.newest = int(newest[-1]) if len(newest) else before
+        begun = None if self.state is None else self.state.begin(events, newest=newest)
+        return Underway(events, before, tuple(changes), begun, perf_counter() - began)
+
+    def decide(self, underway: Underway, *, decided_at: int) -> Verdict:
+        """The verdict on events that were begun; `decided_at` is UTC microseconds."""
+        program, events, began = self.program, underway.events, perf_counter()
+        for change in underway.changes:
+            self.lists.apply(change, newest=underway.before)
+        computed = None if underway.begun is None else underway.begun.result()
+        now = perf_counter()
+        self.stages.features.add(underway.seconds + now - began)
+        began = now
         seen, table, failed = Columns(events), None, []
         ids = event_ids(events, program.schema)
         if computed is not None:
             seen.put_all(dict(zip(computed.schema.names, computed.columns, strict=True)))
             table = self._rows(events, ids, computed)
             failed = failed_features(computed.errors)
-        self._list(seen, before)
+        self._list(seen, underway.before)
         answers = program.ask(seen, key=self._pseudonym_key)
         decisions = decide(
             events,
@@ -144,9 +178,8 @@ class Evaluator:
 
         None where the program has no features.
         """
-        newest = newest_times(events, self.program, self.newest)
-        self.newest = int(newest[-1]) if len(newest) else self.newest
-        return None if self.state is None else self.state.update(events, newest=newest)
+        begun = self.begin(events).begun
+        return None if begun is None else begun.result()
 
     def copy(self) -> Iterable[Buffer] | None:
         """The state of the features as it is now, to be read by another thread; None without any.

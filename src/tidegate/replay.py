@@ -26,9 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidegate.clock import Clock
+from tidegate.controls import ListRecord
 from tidegate.datafolder import DataFolder
 from tidegate.errors import RequestError
-from tidegate.evaluator import Evaluator
+from tidegate.evaluator import Evaluator, Underway, Verdict
 from tidegate.frames import conformed
 from tidegate.labels.history import LabelRows, Past
 from tidegate.lists.history import Changes
@@ -381,20 +382,18 @@ def replay(
     try:
         target.open(rows_schema(program))
         with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-            writes = _Behind(writing)
+            run = _Run(evaluator, clock, tally, target, _Behind(writing))
             for stretch in _ahead(history, reading):
                 if isinstance(stretch.past, LabelRows):
+                    run.decide()
                     evaluator.label(stretch.past.rows)
                     continue
                 tally.refused += stretch.refused
                 for changed, events in changes.cut(stretch.past):
-                    evaluator.change_lists(changed)
-                    rows, decisions = _evaluated(evaluator, events, clock)
-                    writes.run(partial(target.write, rows))
-                    tally.add(decisions)
+                    run.begin(events, changed)
                 if progress is not None:
                     progress(stretch.done, stretch.total)
-            writes.wait()
+            run.end()
         target.finish()
     except BaseException:
         target.discard()
@@ -427,17 +426,44 @@ _WHOSE = [DECISIONS.field(name) for name in ("event_id", "event_time")]
 _DECIDED = [DECISIONS.field(name) for name in ("action", "score", "rules", "version", "log_offset")]
 
 
-def _evaluated(
-    evaluator: Evaluator, events: pa.RecordBatch, clock: Clock
-) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """The rows of a replay, and the decisions in them."""
-    verdict = evaluator.evaluate(evaluator.labelled(events), decided_at=clock.now())
+class _Run:
+    """Takes events through the evaluator: some are decided while the next ones' windows run."""
+
+    def __init__(
+        self, evaluator: Evaluator, clock: Clock, tally: _Tally, target: Target, writes: _Behind
+    ) -> None:
+        self._evaluator, self._clock, self._tally = evaluator, clock, tally
+        self._target, self._writes = target, writes
+        self._underway: Underway | None = None
+
+    def begin(self, events: pa.RecordBatch, changes: Iterable[ListRecord]) -> None:
+        """Begin with events and the changes of lists before them, then decide on those before."""
+        begun = self._evaluator.begin(self._evaluator.labelled(events), changes)
+        self.decide()
+        self._underway = begun
+
+    def decide(self) -> None:
+        """Decide on what is under way, if anything is, and have it written."""
+        underway, self._underway = self._underway, None
+        if underway is not None:
+            verdict = self._evaluator.decide(underway, decided_at=self._clock.now())
+            rows = _rows(verdict, self._evaluator.program)
+            self._writes.run(partial(self._target.write, rows))
+            self._tally.add(verdict.decisions)
+
+    def end(self) -> None:
+        """Let all be decided and written."""
+        self.decide()
+        self._writes.wait()
+
+
+def _rows(verdict: Verdict, program: Program) -> pa.RecordBatch:
+    """The rows of a replay."""
     decisions, columns = verdict.decisions, [verdict.decisions[f.name] for f in _WHOSE]
     if verdict.features is not None:
         columns += verdict.features.columns[len(_WHOSE) : -1]  # the offset comes last
     columns += [decisions[f.name] for f in _DECIDED]
-    schema = rows_schema(evaluator.program)
-    return pa.RecordBatch.from_arrays(columns, schema=schema), decisions
+    return pa.RecordBatch.from_arrays(columns, schema=rows_schema(program))
 
 
 def _ahead(items: Iterable[_T], pool: ThreadPoolExecutor) -> Iterator[_T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .shop import FIRST, SECOND, batch, compiled, micros, run
 
 HOUR = "(PARTITION BY card ORDER BY event_time RANGE INTERVAL 1 HOUR PRECEDING)"
 LAG = "(PARTITION BY card ORDER BY event_time)"
+TERMINAL = "(PARTITION BY terminal ORDER BY event_time ROWS 9 PRECEDING)"
 ALL = "(ORDER BY event_time RANGE INTERVAL 1 HOUR PRECEDING)"
 KEY = bytes(16)
 MAX = 2**63 - 1
@@ -184,6 +186,34 @@ def test_threads_change_no_bit_of_the_features_of_a_large_batch(n: int) -> None:
     assert bool(several.errors) == (n == MAX)
 
 
+LAYERED = (
+    f"sum(n + 1) OVER {HOUR} AS s, count(*) OVER {TERMINAL} AS c, s - c AS rest,"
+    f"max(s) OVER {TERMINAL} AS most, min(c) OVER {HOUR} AS least, least + most AS both"
+)
+
+
+def test_batches_that_are_begun_one_ahead_give_what_each_gives_when_it_is_waited_for() -> None:
+    """Large ones and small ones, with windows over windows, and rows whose sum has no value."""
+    made, size = plan(LAYERED), 23_000
+    rows = events({"n": 1}, {"n": None, "card": "b"}, {"n": MAX, "terminal": 2}, {"n": 2})
+    rows = rows.take(np.arange(size) ** 2 % 7 % 4)
+    times = FIRST + np.arange(size) * SECOND - np.arange(size) % 3 * SECOND  # some are late
+    rows = rows.set_column(1, "event_time", pa.array(times, pa.timestamp("us")))
+    newest = np.maximum.accumulate(times)
+    cuts = [0, 6_000, 12_000, 12_003, 18_000, size]
+    batches = [(rows.slice(a, b - a), newest[a:b]) for a, b in pairwise(cuts)]
+    waited = FeatureState(made, key=KEY)
+    ahead = FeatureState(made, key=KEY, threads=3, lasting=False)
+    followed = list(ahead.follow(batches))
+    assert len(followed) == len(batches)
+    for (events_, times), found in zip(batches, followed, strict=True):
+        expected = waited.update(events_, newest=times)
+        assert found.values.equals(expected.values)
+        assert found.errors == expected.errors
+        assert found.errors
+    assert b"".join(ahead.snapshot()) == b"".join(waited.snapshot())
+
+
 PEEKED = (
     f"count(*) OVER {HOUR} AS payments, sum(n) OVER {HOUR} AS total,"
     f"event_time - lag(event_time) OVER {LAG} AS gap, total / payments AS mean,"
@@ -244,7 +274,6 @@ def test_looking_up_by_a_column_that_no_window_is_kept_by_is_refused() -> None:
 
 
 ROWS = [{"n": i % 7, "terminal": i % 3, "ok": i % 2 == 0} for i in range(60)]
-TERMINAL = "(PARTITION BY terminal ORDER BY event_time ROWS 9 PRECEDING)"
 BEFORE = f"sum(n) OVER {HOUR} AS a, count(*) OVER {TERMINAL} AS b"
 AFTER = f"avg(n) OVER {HOUR} AS a, count(*) OVER {TERMINAL} AS b, max(b) OVER {HOUR} AS c"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -92,11 +92,28 @@ class FeatureState:
         `newest` is, for each, the newest event time of the stream up to and with it, in
         microseconds. The result does not depend on how the stream was cut into batches.
         """
+        return self.begin(events, newest=newest).result()
+
+    def begin(self, events: pa.RecordBatch, *, newest: Integers) -> Begun:
+        """As `update`, but the next events may be begun before the result is asked for.
+
+        Each entity goes on to what was begun next while others are still at the events before; the
+        results are to be asked for in that order, and all of them before anything else is.
+        """
         table = Table(events, self.plan.reads)
         times = _micros(events.column(self.plan.event_time))
-        for layer in self._layers:
-            layer.update(table, times=times, newest=newest)
-        return self._outputs.features(table)
+        return Begun(self._layers, self._outputs, table, times, newest)
+
+    def follow(self, batches: Iterable[tuple[pa.RecordBatch, Integers]]) -> Iterator[Features]:
+        """As `update` with one (events, newest) after the other, the next always begun before."""
+        last: Begun | None = None
+        for events, newest in batches:
+            begun = self.begin(events, newest=newest)
+            if last is not None:
+                yield last.result()
+            last = begun
+        if last is not None:
+            yield last.result()
 
     def amend(self, events: pa.RecordBatch) -> int:
         """Let earlier events count with the label that `events` has; gives how many entries do.
@@ -211,7 +228,8 @@ class _Set:
         self._named, self._threads = named, threads
         self.names = [name for name, _ in named]
         self._set = ExpressionSet([e for _, e in named])
-        self._spread = Threads(threads).run if threads > 1 else None
+        # Not behind the windows of what was begun next.
+        self._spread = Threads(threads, "expressions").run if threads > 1 else None
 
     def evaluate(self, table: Table) -> Sequence[Found]:
         """Values and errors in the order of `names`; all columns that they read are known."""
@@ -223,7 +241,7 @@ class _Set:
 
 
 _TOGETHER = 4096  # events that are worth waking other threads for
-_SIDE_BY_SIDE = 4
+_SIDE_BY_SIDE = 8  # entities, of a batch or of the one begun after it
 _Results: TypeAlias = "list[Found]"
 
 
@@ -240,25 +258,39 @@ class _Layer:
             for e in layer.entities
         ]
         self._declared: _Set | None = None  # what is evaluated where a label comes
+        self._running: list[Future[_Results]] = []  # the entities on what was begun last
 
-    def update(self, table: Table, *, times: Integers, newest: Integers) -> None:
-        """The columns and windows of this layer, into the table."""
+    def begin(
+        self, table: Table, *, times: Integers, newest: Integers
+    ) -> Callable[[], list[_Results]]:
+        """Begin with the columns and windows of this layer; gives what waits for the windows."""
         self._prepare(table, self._set)
         columns = table.columns
         if self._threads > 1 and len(times) >= _TOGETHER:
             self._describe(table)
             take = [partial(s.take, columns, times=times, newest=newest) for _, s in self.states]
-            for (entity, _), found in zip(self.states, _side_by_side(take), strict=True):
-                table.take(entity.outputs, found)
-            return
+            tasks = zip_longest(self._running, take)  # one each, or none has run before
+            self._running = running = [_others().submit(_after, b, task) for b, task in tasks]
+            return lambda: self._ended(running)
+        if self._running:
+            wait(self._running)
         if len(times) <= ALONE:
-            results = take_together(
-                [s for _, s in self.states], columns, times=times, newest=newest
-            )
+            states = [s for _, s in self.states]
+            results = take_together(states, columns, times=times, newest=newest)
         else:
             results = [s.take(columns, times=times, newest=newest) for _, s in self.states]
+        return lambda: results
+
+    def end(self, table: Table, results: list[_Results]) -> None:
+        """Take what the windows gave into the table."""
         for (entity, _), found in zip(self.states, results, strict=True):
             table.take(entity.outputs, found)
+
+    def _ended(self, running: list[Future[_Results]]) -> list[_Results]:
+        wait(running)
+        if running is self._running:
+            self._running = []  # results are not held any longer than they are wanted
+        return [each.result() for each in running]
 
     def peek(self, table: Table, *, time: int, newest: int) -> None:
         """What of the layer can be known from the columns of the table."""
@@ -299,13 +331,11 @@ def _others() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="entities")
 
 
-def _side_by_side(updates: Sequence[Callable[[], _Results]]) -> list[_Results]:
-    """What the updates give, one of them made by the caller's own thread."""
-    waiting = [_others().submit(update) for update in updates[1:]]
-    try:
-        return [updates[0](), *(each.result() for each in waiting)]
-    finally:
-        wait(waiting)
+def _after(before: Future[_Results] | None, task: Callable[[], _Results]) -> _Results:
+    """Do a task when the one before it has ended, which was handed in before and so has begun."""
+    if before is not None:
+        wait([before])
+    return task()
 
 
 def _whole(table: Table, plan: EntityPlan) -> pa.RecordBatch:
@@ -325,6 +355,34 @@ def _whole(table: Table, plan: EntityPlan) -> pa.RecordBatch:
 def _needs(plan: EntityPlan) -> tuple[str, ...]:
     """The columns that an entity takes, each once."""
     return tuple(dict.fromkeys((*plan.keys, *plan.values, *plan.filters)))
+
+
+class Begun:
+    """Features that are on their way."""
+
+    __slots__ = ("_first", "_layers", "_newest", "_outputs", "_table", "_times")
+
+    def __init__(
+        self,
+        layers: Sequence[_Layer],
+        outputs: _Outputs,
+        table: Table,
+        times: Integers,
+        newest: Integers,
+    ) -> None:
+        self._layers, self._outputs, self._table = layers, outputs, table
+        self._times, self._newest = times, newest
+        self._first = layers[0].begin(table, times=times, newest=newest) if layers else None
+
+    def result(self) -> Features:
+        """The features, once they are there; to be asked for once."""
+        table, waiting = self._table, self._first
+        for layer in self._layers:
+            if waiting is None:
+                waiting = layer.begin(table, times=self._times, newest=self._newest)
+            layer.end(table, waiting())
+            waiting = None
+        return self._outputs.features(table)
 
 
 class _Outputs:

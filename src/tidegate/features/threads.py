@@ -14,17 +14,17 @@ _T = TypeVar("_T")
 
 
 @lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
     """The threads that all states share: work on one fills the pauses of another."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="features")
+    return ThreadPoolExecutor(threads, thread_name_prefix=name)
 
 
 class Threads:
-    """So many threads; with one, everything is done by the caller's own."""
+    """So many threads of a name; with one, everything is done by the caller's own."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, name: str = "features") -> None:
         self.count = threads
-        self._pool = _pool(threads) if threads > 1 else None
+        self._pool = _pool(threads, name) if threads > 1 else None
 
     def run(self, task: Callable[[int, int], None], size: int, *, wide: bool = True) -> None:
         """Do `task(first, last)` over `size` things, side by side where that is worth it (`wide`).
