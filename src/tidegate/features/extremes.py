@@ -97,9 +97,15 @@ def _extreme(greatest: int) -> Any:
             acc[b] = -1
             _look_over(acc, b, rows, op, greatest, s2, e2)
             return
-        _look_over(acc, b, rows, op, greatest, s2, s)
-        _look_over(acc, b, rows, op, greatest, e, e2)
-        if rows.chunked > 0:
+        if s2 < s:
+            _look_over(acc, b, rows, op, greatest, s2, s)
+        if rows.chunked == 0:
+            for p in range(e, e2):
+                row = rows.block + (p - rows.origin) * rows.width
+                if passes(rows.heap, row, op):
+                    _let_in(acc, b, p, rank(rows.heap[row + op.value], op.double, greatest))
+        else:
+            _look_over(acc, b, rows, op, greatest, e, e2)
             # Chunks are known as the frame fills them, not all at once when its best leaves.
             for k in range((e - rows.origin) >> CHUNK_BITS, (e2 - rows.origin) >> CHUNK_BITS):
                 _know(rows, op, greatest, k)

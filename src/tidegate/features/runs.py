@@ -36,11 +36,11 @@ from tidegate.features.layout import (
     TEXTS,
     TEXTS_AT,
 )
-from tidegate.features.memory import ROWS, Words, allocate, bytes_at, words_at
+from tidegate.features.memory import ROWS, Words, allocate, bytes_at, unfolded, words_at
 from tidegate.features.packing import guard_rows, spared
 
 
-@inline
+@unfolded
 def _append(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> None:
     """Store the rows that `run` lists behind those kept; there is room for them."""
     rows = rows_of(shard, program, records, r)
@@ -51,7 +51,7 @@ def _append(shard: Words, program: Words, records: Words, r: int, batch: Batch, 
     shard[ROWS] += run.size
 
 
-@inline
+@unfolded
 def put(rows: Rows, there: int, batch: Batch, k: int) -> None:
     """Write row k of the batch to a place in the heap, its texts to blocks of their own."""
     heap, program, width = rows.heap, rows.program, rows.width
@@ -89,7 +89,7 @@ def _tail(heap: Words, place: int, start: int, size: int) -> None:
         heap[place] = word
 
 
-@inline
+@unfolded
 def _range_ends(
     rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Run, s: int, e: int
 ) -> None:
@@ -116,7 +116,7 @@ def _range_ends(
         run.starts[x], run.ends[x] = s, e
 
 
-@inline
+@unfolded
 def _block_ends(
     rows: Rows, frame: tuple[int, int, int], p: int, batch: Batch, run: Run, s: int, e: int
 ) -> None:
