@@ -136,7 +136,7 @@ class Server:
 
         For before a stop, which leaves to the next start what takes it too long.
         """
-        until(lambda: self._left() == 0, "there is always more to do", seconds=LONG_SECONDS)
+        until(lambda: self._left() == 0, "there is always more to do", seconds=2 * LONG_SECONDS)
 
     def _left(self) -> float:
         """Of all that waits for a later stage, the most records in one place; -1 if not known."""

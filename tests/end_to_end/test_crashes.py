@@ -28,7 +28,7 @@ ROUNDS = int(os.environ.get("TIDEGATE_CRASH_ROUNDS", "25"))
 
 Missing = Callable[[str], NoReturn]
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 20 * ROUNDS)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_800 + 20 * ROUNDS)]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from .verdict import every_acknowledged_event_is_there_once, every_event_has_one
 # More by option, for a long night: TIDEGATE_CRASH_ROUNDS=500 pytest -m crash
 ROUNDS = int(os.environ.get("TIDEGATE_CRASH_ROUNDS", "8"))
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600 + 20 * ROUNDS)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_800 + 20 * ROUNDS)]
 
 LISTS = '\n[lists.customers]\ntype = "bigint"\ndescription = "who may not buy"\n'
 RULE = """
