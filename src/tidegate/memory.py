@@ -19,12 +19,11 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD
 _MAPPED_BYTES = 4 << 20
 _LOADING = 100_000  # new objects between looks for cycles while modules are loaded, 700 else
 
-# Of the allocators inside Polars and the Delta library: memory that was freed goes back after a
-# tenth of a second, and few threads keep a stock of their own. Theirs is up to ten seconds, which
-# under load is for good, and a stock for each of many threads: 20 MB after some million events.
+# Of the allocators inside Polars and the Delta library: memory that was freed goes back after half
+# a second, and few threads keep a stock of their own. Sooner, and a load takes longer.
 _JEMALLOC, _JEMALLOC_SPARING = (
     "_RJEM_MALLOC_CONF",
-    "narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0",
+    "narenas:2,dirty_decay_ms:500,muzzy_decay_ms:0",
 )
 
 _USUAL = gc.get_threshold()
