@@ -107,6 +107,21 @@ def test_callers_with_different_keys_are_told_apart() -> None:
     run(work)
 
 
+def test_long_records_go_in_several_messages() -> None:
+    async def work() -> None:
+        desk = Desk()
+        names = [letter * 60_000 for letter in "abcdefghijklmnopqrstuvwxyz"]
+        for name in names:
+            desk.ask(name)
+        await asyncio.sleep(0)
+        assert [len(m.ends) for m in desk.said] == [17]
+        desk.decide(1, *names[:17])
+        await asyncio.sleep(0)
+        assert [len(m.ends) for m in desk.said] == [17, 9]
+
+    run(work)
+
+
 def test_each_place_is_answered_by_what_was_said_of_it() -> None:
     async def work() -> None:
         desk = Desk()

@@ -165,6 +165,15 @@ def test_other_requests_on_the_same_connection_are_the_houses(caller: Caller) ->
     assert caller.connection.sock is before
 
 
+def test_a_large_request_on_the_same_connection_comes_whole_to_the_house(
+    porter: ServerProcess, caller: Caller
+) -> None:
+    ids = [uuid4().hex for _ in range(2_000)]
+    body = b"\n".join(event(i, note="x" * 300) for i in ids)
+    status, answer = caller.ask(body, "/v1/events")
+    assert (status, answer["accepted"]) == (202, len(ids))
+
+
 def test_what_a_porter_answers_is_counted(porter: ServerProcess, caller: Caller) -> None:
     def counted() -> float:
         with closing(Caller(porter)) as other:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from itertools import groupby, repeat
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, groupby, repeat
 from time import monotonic, perf_counter
 
 from msgspec import UNSET
@@ -43,6 +43,7 @@ from tidegate.service.score.shapes import (
 # Messages to the house that are not answered. What comes meanwhile would only wait there, and each
 # message costs the house as much as several events.
 _UNDER_WAY_MAX = 1
+_MESSAGE_BYTES_MAX = 1 << 20
 _FREE_WAITING = 64  # that many may wait, whatever the time that the oldest of them has waited
 
 
@@ -117,7 +118,8 @@ class Counter:
 
     def _flush(self) -> None:
         self._is_flushing = False
-        here, self._here = self._here, []
+        count = _few(self._here)
+        here, self._here = self._here[:count], self._here[count:]
         for authorization, some in groupby(here, key=lambda a: a.authorization):
             self._hand_over(authorization, list(some))
 
@@ -212,7 +214,7 @@ class Counter:
 
     def _expire(self, asking: Asking) -> None:
         """Answer without a decision; the event is decided all the same."""
-        if asking.number < 0:
+        while asking.number < 0:
             self._flush()
         asking.timer = None
         self.waiting -= 1
@@ -227,6 +229,12 @@ class Counter:
             answered_at=time.time_ns() // 1_000,
         )
         self._send(framed(late))
+
+
+def _few(askings: Sequence[Asking]) -> int:
+    """How many of them go into one message: all, unless they are long; one at least."""
+    sizes = accumulate(len(asking.body) for asking in askings)
+    return max(1, sum(1 for size in sizes if size <= _MESSAGE_BYTES_MAX))
 
 
 def _answer(exchange: Exchange, answer: Answer) -> None:

@@ -162,7 +162,7 @@ class _Porter(asyncio.Protocol):
         module = "tidegate.service.porter.process"
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", module, *map(str, handed)),
+                *(sys.executable, "-P", "-m", module, *map(str, handed), *_log_options()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=handed,
@@ -373,6 +373,12 @@ class _Given:
             return []
         offset = receipt.first_offset + late.place
         return [AnswerRecord(late.event_id, offset, late.action, late.reason, late.answered_at)]
+
+
+def _log_options() -> list[str]:
+    """So that its lines in the log look as those of the house do."""
+    last = structlog.get_config()["processors"][-1]
+    return ["--json-logs"] if isinstance(last, structlog.processors.JSONRenderer) else []
 
 
 def _refused(number: int, places: list[int] | None, error: TidegateError) -> Refused:

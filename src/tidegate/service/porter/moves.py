@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-# A request that a porter gave up on, and what came behind it, must fit into one message.
-BYTES_MAX = 160 << 10
-_BUFFER_BYTES = 512 << 10
+_PART_BYTES = 32 << 10  # of one message; the system bounds them
+_MORE, _LAST = b"+", b"."
 
 Taken = Callable[[socket.socket, bytes], None]
 
@@ -20,7 +19,6 @@ def pair() -> tuple[socket.socket, socket.socket]:
     """Two ends that keep messages apart."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         end.settimeout(0)
     return ends
 
@@ -41,18 +39,19 @@ class Moves:
     ) -> None:
         self._end, self._loop = end, loop
         self._taken, self._ended = taken, ended
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int | None, bytes]] = deque()  # messages, some with a connection
+        self._coming: tuple[socket.socket, bytes] | None = None  # not all of its bytes are here
         loop.add_reader(end.fileno(), self._receive)
 
-    def send(self, connection: int, data: bytes) -> bool:
-        """Give a connection away, whose descriptor is closed here; False if that cannot be."""
-        if len(data) > BYTES_MAX:
-            os.close(connection)
-            return False
-        self._waiting.append((connection, data))
-        if len(self._waiting) == 1:
+    def send(self, connection: int, data: bytes) -> None:
+        """Give a connection away, by a descriptor that is closed here when it has gone."""
+        was_idle = not self._waiting
+        parts = [data[i : i + _PART_BYTES] for i in range(0, len(data), _PART_BYTES)] or [b""]
+        descriptors = [connection, *([None] * (len(parts) - 1))]
+        marks = [*([_MORE] * (len(parts) - 1)), _LAST]
+        self._waiting += zip(descriptors, map(bytes.__add__, marks, parts), strict=True)
+        if was_idle:
             self._send()
-        return True
 
     def close(self) -> None:
         """Close this end, and the connections that were not taken."""
@@ -60,38 +59,53 @@ class Moves:
             return
         self._loop.remove_reader(self._end.fileno())
         self._loop.remove_writer(self._end.fileno())
-        while self._waiting:
-            os.close(self._waiting.popleft()[0])
+        for connection, _ in self._waiting:
+            if connection is not None:
+                os.close(connection)
+        self._waiting.clear()
+        if self._coming is not None:
+            self._coming[0].close()
         self._end.close()
 
     def _send(self) -> None:
         """Send what waits; the rest when there is room."""
         while self._waiting:
-            connection, data = self._waiting[0]
+            connection, message = self._waiting[0]
             try:
-                # A message of no bytes would look like the end.
-                socket.send_fds(self._end, [b"+", data], [connection])
+                socket.send_fds(self._end, [message], [] if connection is None else [connection])
             except BlockingIOError:
                 self._loop.add_writer(self._end.fileno(), self._send)
                 return
             except OSError:  # the other end is gone; the reader sees that as well
                 pass
             self._waiting.popleft()
-            os.close(connection)
+            if connection is not None:
+                os.close(connection)
         self._loop.remove_writer(self._end.fileno())
 
     def _receive(self) -> None:
         with suppress(BlockingIOError):
             while True:
                 try:
-                    data, descriptors, _, _ = socket.recv_fds(self._end, BYTES_MAX + 1, 1)
+                    message, given, _, _ = socket.recv_fds(self._end, 1 + _PART_BYTES, 1)
                 except ConnectionError:
-                    data, descriptors = b"", []
-                if not data:
+                    message, given = b"", []
+                if not message:
                     self._loop.remove_reader(self._end.fileno())
                     self._ended()
                     return
-                for descriptor in descriptors:
-                    connection = socket.socket(fileno=descriptor)
-                    connection.settimeout(0)
-                    self._taken(connection, data[1:])
+                self._put_together(message, given)
+
+    def _put_together(self, message: bytes, given: list[int]) -> None:
+        """Tell of a connection once all that was read of it is here."""
+        if given:
+            connection = socket.socket(fileno=given[0])
+            connection.settimeout(0)
+            self._coming = connection, b""
+        if self._coming is None:
+            return  # its descriptor could not be taken: too many are open
+        connection, data = self._coming
+        data += message[1:]
+        self._coming = None if message[:1] == _LAST else (connection, data)
+        if self._coming is None:
+            self._taken(connection, data)
