@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tidegate.access.pii import HidingSink, hiding_of
@@ -97,25 +98,32 @@ def make_runners(
     ledger: Ledger,
     clock: Clock,
     busy: Callable[[], bool],
+    others: Callable[[], bool],
 ) -> list[SinkRunner]:
     """A runner for each sink, not started yet; the log keeps what the sinks that read it need.
 
-    Sinks hold back while `busy`: they share a process with the decisions, which come first.
+    Sinks hold back while `busy`: they share a process with the decisions, which come first. Then
+    they begin nothing while `others` are at work, so that not all take memory at the same time.
     """
     for consumer in log.positions():
         if consumer.startswith(_CONSUMER) and consumer.removeprefix(_CONSUMER) not in sinks:
             log.forget(consumer)  # a sink that was taken away holds nothing back
-    return [_runner(n, d, tables, log, ledger, clock, busy) for n, d in sinks.items()]
+    make = partial(
+        _runner, tables=tables, log=log, ledger=ledger, clock=clock, busy=busy, others=others
+    )
+    return [make(n, d) for n, d in sinks.items()]
 
 
 def _runner(
     name: str,
     delivering: Delivering,
+    *,
     tables: Tables,
     log: EventLog,
     ledger: Ledger,
     clock: Clock,
     busy: Callable[[], bool],
+    others: Callable[[], bool],
 ) -> SinkRunner:
     def delivered(offset: int) -> None:
         if delivering.reads_log:
@@ -134,4 +142,5 @@ def _runner(
         start=start,
         delivered=delivered,
         busy=busy,
+        others=others,
     )

@@ -92,6 +92,7 @@ class Keeper:
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
         self._looked_at, self._looked_offset = self._taken_at, engine.offset
+        self.is_at_work = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -145,8 +146,10 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
+            self.is_at_work = True
             for job in self._jobs:
                 self._try(job)
+            self.is_at_work = False
 
     @property
     def _jobs(self) -> tuple[Callable[[], None], ...]:

@@ -152,6 +152,7 @@ class Pipeline:
             ledger=self.ledger,
             clock=self.clock,
             busy=self._is_busy,
+            others=lambda: self.keeper.is_at_work,
         )
         self.keeper = Keeper(
             self.project,

@@ -332,6 +332,24 @@ def test_the_sink_is_closed_when_its_thread_ends(
     assert door.is_closed
 
 
+def test_a_busy_sink_begins_nothing_while_others_take_memory(
+    run: Callable[..., SinkRunner], tmp_path: Path
+) -> None:
+    at_work, looks = threading.Event(), []
+    at_work.set()
+
+    def others() -> bool:
+        looks.append(at_work.is_set())
+        return looks[-1]
+
+    sink = opened(settings("blobs"), ROWS, tmp_path)
+    runner = run("s", sink, busy=lambda: True, others=others)
+    assert soon(lambda: len(looks) > 3)
+    assert runner.status().deliveries == 0
+    at_work.clear()
+    assert soon(lambda: runner.status().rows == 30)
+
+
 def test_a_runner_that_was_never_started_can_be_stopped(ledger: Ledger, tmp_path: Path) -> None:
     runner = SinkRunner(
         "s", sink=opened(settings("blobs"), ROWS, tmp_path), feed=RowsFeed(ROWS, end=30),

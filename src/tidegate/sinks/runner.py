@@ -37,7 +37,8 @@ class SinkRunner:
     """A sink at work in a thread of its own: `start` it, `wake` it, `stop` it.
 
     While `busy` says that there is more urgent work, the sink holds back: it takes a fiftieth of a
-    processor. The thread is a daemon and every outside call has a time limit, so neither `stop` nor
+    processor, and begins nothing while `others` says that somebody else takes memory for a while.
+    The thread is a daemon and every outside call has a time limit, so neither `stop` nor
     the end of the process waits for an outside that hangs. What was not delivered is after the next
     start. The sink is closed when the thread ends.
     """
@@ -56,9 +57,10 @@ class SinkRunner:
         start: int = 0,
         delivered: Callable[[int], None] = lambda _offset: None,
         busy: Callable[[], bool] = lambda: False,
+        others: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
-        self._busy = busy
+        self._busy, self._others = busy, others
         self._sink = sink
         self._courier = Courier(
             name,
@@ -117,6 +119,7 @@ class SinkRunner:
 
     def _deliver(self) -> None:
         while not self._stopping.is_set():
+            self._give_way()
             begun = time.thread_time()
             rest_us = self._courier.step()
             self._hold_back(_HOLD_FACTOR * (time.thread_time() - begun))
@@ -125,6 +128,12 @@ class SinkRunner:
                 self._bell.clear()
         while self._flush and not self._abandoned.is_set():
             if self._courier.step(drain=True):
+                return
+
+    def _give_way(self) -> None:
+        until = time.monotonic() + _HOLD_SECONDS_MAX
+        while time.monotonic() < until and self._busy() and self._others():
+            if self._stopping.wait(_HOLD_SECONDS):
                 return
 
     def _hold_back(self, seconds: float) -> None:
