@@ -105,6 +105,6 @@ def test_what_is_loaded_is_not_looked_through_again() -> None:
 
 
 def test_what_polars_has_freed_goes_back() -> None:
-    """Of its own accord it keeps a third of what it held."""
+    """While it goes on working, and within seconds."""
     most, kept = _run(_FREED, "spare")
     assert kept < most / 6
