@@ -30,7 +30,7 @@ FROM events
 WINDOW hour AS (PARTITION BY event_type ORDER BY ts
                 RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW)
 """
-SETTINGS = 'porters = 1\nrequest_timeout = "3 seconds"\n[features]\nsql = "features.sql"\n'
+SETTINGS = 'porters = 1\nporters_from = 0\nrequest_timeout = "3 seconds"\n[features]\nsql = "features.sql"\n'
 SLOW = """
 import time
 from tidegate.engine import Engine
@@ -350,6 +350,19 @@ def test_porters_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
             until(lambda: not lives(process), "the porter lives on")
             with pytest.raises((OSError, http.client.HTTPException)):
                 caller.ask(event(uuid4().hex))
+    finally:
+        end(server)
+
+
+def test_few_who_wait_stay_with_the_house(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("porters_from = 0\n", "")
+    (tmp_path / "features.sql").write_text(FEATURES)
+    server = launch(tmp_path, settings=settings)
+    try:
+        with closing(Caller(server)) as caller:
+            for _ in range(60):
+                caller.ask(event(uuid4().hex))
+        assert porters_of(server) == []
     finally:
         end(server)
 

@@ -210,6 +210,12 @@ class Service:
         "Processes that keep connections on which `POST /v1/score` is asked again and again, "
         "started when there are any; with 0, or with TLS, the one process keeps all of them.",
     )
+    porters_from: int = setting(
+        Integer(0, 1_000_000),
+        24,
+        "Events that wait for a decision at a time, from which on busy connections are given to "
+        "porters: where fewer wait, the way there and back costs more than it saves.",
+    )
     producer_endpoint: bool = setting(
         Boolean(),
         False,  # noqa: FBT003 - a default as it is written

@@ -79,10 +79,15 @@ class Lodge:
 
     def wants(self) -> bool:
         """Whether a busy connection may be given away; starts the porters if there are none."""
-        if self._is_closing or not self._count:
+        if self._is_closing or not self._count or self._are_few():
             return False
         self._start()
         return any(porter.is_ready for porter in self._porters)
+
+    def _are_few(self) -> bool:
+        desk = self._state.desk
+        here = 0 if desk is None else desk.waiting
+        return here + self.waiting < self._state.settings.porters_from
 
     def take(self, connection: int) -> None:
         """Give away a connection, by a descriptor that is closed when it has gone."""
