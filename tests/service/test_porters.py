@@ -30,7 +30,13 @@ FROM events
 WINDOW hour AS (PARTITION BY event_type ORDER BY ts
                 RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW)
 """
-SETTINGS = 'porters = 1\nporters_from = 0\nrequest_timeout = "3 seconds"\n[features]\nsql = "features.sql"\n'
+SETTINGS = """
+porters = 1
+porters_from = 0
+request_timeout = "3 seconds"
+[features]
+sql = "features.sql"
+"""
 SLOW = """
 import time
 from tidegate.engine import Engine

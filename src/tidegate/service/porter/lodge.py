@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any, cast
 
 import msgspec
@@ -49,6 +50,7 @@ _log = structlog.get_logger()
 
 PATH = "/v1/score"
 _AGAIN_SECONDS = 10.0  # after one has ended that was not told to
+_MANY_SECONDS = 10.0  # that connections are given away after many have waited
 _TOLD_MAX = 4_096  # submissions kept after they were told, for answers without a decision
 # What the process needs to find its own modules; secrets are in no variable that it is given.
 _VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
@@ -65,7 +67,7 @@ class Lodge:
         self._porters: list[_Porter] = []
         self._next = 0
         self._is_closing = False
-        self._not_before = 0.0
+        self._not_before = self._many_until = 0.0
 
     @property
     def waiting(self) -> int:
@@ -85,9 +87,12 @@ class Lodge:
         return any(porter.is_ready for porter in self._porters)
 
     def _are_few(self) -> bool:
-        desk = self._state.desk
+        """Whether there were never many who wait, of late: who is refused does not wait either."""
+        desk, now = self._state.desk, monotonic()
         here = 0 if desk is None else desk.waiting
-        return here + self.waiting < self._state.settings.porters_from
+        if here + self.waiting >= self._state.settings.porters_from:
+            self._many_until = now + _MANY_SECONDS
+        return now >= self._many_until
 
     def take(self, connection: int) -> None:
         """Give away a connection, by a descriptor that is closed when it has gone."""
