@@ -30,6 +30,7 @@ from tidegate.service.requests import RequestIds
 
 _HEAD_BYTES_MAX = 64 << 10
 _SCORE = b"/v1/score"
+_ASKED = b"POST /v1/score"
 _BUSY_DECISIONS = 8  # asked on one connection: it is one that goes on asking
 # Set in a request's state where its work is worth nothing to a sender that says no more: one that
 # is gone looks the same as one that still listens.
@@ -48,8 +49,8 @@ class Lodge(Protocol):
     def wants(self) -> bool:
         """Whether one may be given away now."""
 
-    def take(self, connection: int) -> None:
-        """Give it away, by a descriptor that is closed when it has gone."""
+    def take(self, connection: int, data: bytes) -> None:
+        """Give it away, by a descriptor that is closed when it has gone, with what was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._is_refused:
+        if self._is_refused or (self._decisions >= _BUSY_DECISIONS and self._leaves(data)):
             return
         super().data_received(data)
         if self._since is None:
@@ -213,23 +214,27 @@ class Connection(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        if exchange.path == _SCORE and self._limits.lodge is not None:
-            self._decisions += 1
-            if self._decisions >= _BUSY_DECISIONS and self._first is None:
-                self.loop.call_soon(self._move, self._limits.lodge)
+        self._decisions += exchange.path == _SCORE
 
-    def _move(self, lodge: Lodge) -> None:
-        """Leave for a porter, if nothing is under way and one has room."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        is_idle = cycle is None or cycle.response_complete
-        is_between = is_idle and not self.pipeline and self._since is None and not self._has_begun
-        if not is_between or self.transport.is_closing() or self.scheme != "http":
-            return
-        if self.transport.get_write_buffer_size() or not lodge.wants():
-            return
+    def _leaves(self, data: bytes) -> bool:
+        """Whether a porter is given the connection, with the request that begins here.
+
+        Not after an answer: that one may not be on its way yet, and those who are refused at once
+        are the ones who have to leave.
+        """
+        lodge, cycle = self._limits.lodge, self.cycle
+        is_idle = cycle is not None and cycle.response_complete and not self.pipeline
+        is_between = is_idle and self._since is None and not self._has_begun
+        if lodge is None or self._first is not None or self.scheme != "http" or not is_between:
+            return False
+        if not data.startswith(_ASKED) or self.transport.get_write_buffer_size():
+            return False
+        if self.transport.is_closing() or not lodge.wants():
+            return False
         self.transport.pause_reading()
-        lodge.take(os.dup(self.transport.get_extra_info("socket").fileno()))
+        lodge.take(os.dup(self.transport.get_extra_info("socket").fileno()), data)
         self.transport.abort()  # only this end: the porter has it now
+        return True
 
     def _defaults(self) -> bytes:
         """The headers that the server adds to every answer; it renews them once a second."""

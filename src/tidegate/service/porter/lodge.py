@@ -94,11 +94,14 @@ class Lodge:
             self._many_until = now + _MANY_SECONDS
         return now >= self._many_until
 
-    def take(self, connection: int) -> None:
-        """Give away a connection, by a descriptor that is closed when it has gone."""
+    def take(self, connection: int, data: bytes) -> None:
+        """Give away a connection, by a descriptor that is closed when it has gone.
+
+        `data` was read of it and is not answered.
+        """
         ready = [porter for porter in self._porters if porter.is_ready]
         self._next += 1
-        ready[self._next % len(ready)].moves.send(connection, b"")
+        ready[self._next % len(ready)].moves.send(connection, data)
 
     def close(self) -> None:
         """Have the porters take nothing more and end."""
