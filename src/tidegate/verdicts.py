@@ -22,6 +22,7 @@ from tidegate.door import Receipt
 from tidegate.errors import TidegateError, TransientError
 from tidegate.events.decode import DeadRecord
 from tidegate.outcome import Outcome
+from tidegate.rows import Rows
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
@@ -53,27 +54,16 @@ class Refused(msgspec.Struct, frozen=True):
 
 Verdict: TypeAlias = Decided | Repeated | Refused
 Results: TypeAlias = list[Verdict] | TidegateError
-RowResults: TypeAlias = "Rows | TidegateError"
 
 # Tells the waiters of one loop or thread what was decided, all in one call.
 Tell: TypeAlias = Callable[[list[tuple["Awaited", Any]]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """What was decided on a submission, a list for each column; `names` are those of `features`.
+class Settled:
+    """What was decided on a submission: `rows` on events whose ids are new, and the others."""
 
-    `offsets` ascend, and are those of events whose ids are new; `repeated` has the others.
-    """
-
-    event_ids: list[str]
-    actions: list[str]
-    scores: list[float | None]
-    rules: list[list[dict[str, str]]]
-    versions: list[str]
-    offsets: list[int]
-    names: list[str]
-    features: list[list[Any]]
+    rows: Rows
     repeated: list[Repeated]
 
 
@@ -81,7 +71,7 @@ class Rows:
 class Awaited:
     """A submission whose decisions somebody waits for; the door sets where its records lie.
 
-    With `in_rows` they are told as `Rows`, which costs a fraction of an object for each.
+    With `in_rows` they are told as `Settled`, which costs a fraction of an object for each.
     """
 
     token: Any
@@ -122,7 +112,7 @@ class Verdicts:
         due = list(self._due(outcome.next_offset))
         if not due:
             return
-        told: dict[Tell, list[tuple[Awaited, Results | Rows]]] = {}
+        told: dict[Tell, list[tuple[Awaited, Results | Settled]]] = {}
         for awaited, found in _told(outcome, due):
             told.setdefault(awaited.tell, []).append((awaited, found))
         for tell, pairs in told.items():
@@ -133,7 +123,7 @@ class Verdicts:
             yield self._waiting.popleft()
 
 
-def _told(outcome: Outcome, due: Sequence[Awaited]) -> Iterator[tuple[Awaited, Results | Rows]]:
+def _told(outcome: Outcome, due: Sequence[Awaited]) -> Iterator[tuple[Awaited, Results | Settled]]:
     in_rows = [a for a in due if a.in_rows]
     others = [a for a in due if not a.in_rows]
     if in_rows:
@@ -160,15 +150,14 @@ class _Rows:
         self._names, self._offsets = names, self._columns[-1]
         self._repeated = list(_repeated(outcome, _wanted(outcome, receipts)))
 
-    def of(self, awaited: Awaited) -> Rows:
+    def of(self, awaited: Awaited) -> Settled:
         receipt = awaited.receipt
         first, after = (-1, -1) if receipt is None else (receipt.first_offset, awaited.next_offset)
         here = slice(bisect_left(self._offsets, first), bisect_left(self._offsets, after))
         ids, actions, scores, rules, versions, offsets = (c[here] for c in self._columns)
-        return Rows(
-            *(ids, actions, scores, rules, versions, offsets),
-            self._names,
-            [column[here] for column in self._features],
+        features = [column[here] for column in self._features]
+        return Settled(
+            Rows(ids, actions, scores, rules, versions, offsets, self._names, features),
             [r for r in self._repeated if first <= r.log_offset < after],
         )
 

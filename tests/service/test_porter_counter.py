@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tidegate.errors import OverloadedError
+from tidegate.rows import Rows
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.counter import Counter
 from tidegate.service.porter.head import Found, Head
@@ -61,7 +62,8 @@ class Desk:
         scores: list[float | None] = [None] * count
         columns = (list(names), ["block"] * count, scores, rules * count, ["v2"] * count)
         features = [[float(p) for p in places]]
-        self.counter.receive(Decisions(number, places, *columns, places, ["f"], features, **more))
+        found = Rows(*columns, places, ["f"], features)
+        self.counter.receive(Decisions(number, places, found, **more))
 
 
 def run(test: Callable[[], Any]) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.service.porter.head import BODY_BYTES_MAX, HEAD_BYTES_MAX, NotPlain, Reader
+from tidegate.service.exchange import BODY_BYTES_MAX
+from tidegate.service.porter.head import HEAD_BYTES_MAX, NotPlain, Reader
 
 BODY = b'{"id":"p1"}'
 

@@ -6,7 +6,7 @@ import http.client
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import tidegate
 from tidegate.access import Keys
 from tidegate.clock import SystemClock
+from waiting import PATIENCE_SECONDS, until
 
 from .process import ServerProcess, end, event, launch
 
@@ -48,7 +49,6 @@ def process(self, work):
 
 sound, Engine.process = Engine.process, process
 """
-SECONDS = 30.0
 
 
 def started(folder: Path, *, settings: str = "", **how: Any) -> ServerProcess:
@@ -85,7 +85,7 @@ class Caller:
     def carry(self) -> None:
         """Ask until somebody else answers than before."""
         self.ask(event(uuid4().hex))
-        house, deadline = self.who, time.monotonic() + SECONDS
+        house, deadline = self.who, time.monotonic() + PATIENCE_SECONDS
         socket_before = self.connection.sock
         while self.who == house:
             assert time.monotonic() < deadline, "no porter took the connection"
@@ -295,13 +295,6 @@ def lives(process: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def until(holds: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
 
 
 def test_a_server_that_is_told_to_stop_answers_what_was_asked_and_its_porters_end(

@@ -74,8 +74,3 @@ class Bodies:
         """Load the compiled parts now, not in the first request."""
         for body in (b'{"a":1}', b'[{"a":1}]', b'{"a":1}\n{"a":2}'):
             split_body(body, content_type=None, records_max=self._records_max)
-
-
-def is_one_record(body: bytes) -> bool:
-    """Whether the whole body is one record, as `split_body` would find at more cost."""
-    return body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body

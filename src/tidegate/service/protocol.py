@@ -27,10 +27,11 @@ from tidegate.service.errors import Refusal, internal_error
 from tidegate.service.exchange import Exchange, Route
 from tidegate.service.metrics.tally import Tally
 from tidegate.service.requests import RequestIds
+from tidegate.service.score.shapes import PATH
 
 _HEAD_BYTES_MAX = 64 << 10
-_SCORE = b"/v1/score"
-_ASKED = b"POST /v1/score"
+_SCORE = PATH.encode("ascii")
+_ASKED = b"POST " + _SCORE
 _BUSY_DECISIONS = 8  # asked on one connection: it is one that goes on asking
 # Set in a request's state where its work is worth nothing to a sender that says no more: one that
 # is gone looks the same as one that still listens.

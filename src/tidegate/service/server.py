@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import socket
 import sys
@@ -23,6 +22,7 @@ from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
 from tidegate.service.porter.lodge import Lodge
+from tidegate.service.processes import tune_collector
 from tidegate.service.protocol import Connection, Limits
 from tidegate.service.requests import RequestIds
 from tidegate.service.signals import Signals
@@ -172,11 +172,7 @@ def _close(pipeline: Pipeline) -> int:
 def _tune_interpreter() -> None:
     """Settings of the whole process, which here serves and nothing else."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # What is loaded by now stays: to look through it again and again would halve the rate of
-    # single events and stop the loop for tenths of a second at a time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    tune_collector()
 
 
 def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> Server:

@@ -38,9 +38,9 @@ class SinkRunner:
 
     While `busy` says that there is more urgent work, the sink holds back: it takes a fiftieth of a
     processor, and begins nothing while `others` says that somebody else takes memory for a while.
-    The thread is a daemon and every outside call has a time limit, so neither `stop` nor
-    the end of the process waits for an outside that hangs. What was not delivered is after the next
-    start. The sink is closed when the thread ends.
+    The thread is a daemon and every outside call has a time limit, so neither `stop` nor the end of
+    the process waits for an outside that hangs. What was not delivered is after the next start. The
+    sink is closed when the thread ends.
     """
 
     def __init__(

@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 from tidegate.door import Receipt
 from tidegate.errors import TidegateError
 from tidegate.service.answer import answer, refuse
-from tidegate.service.bodies import Bodies, is_one_record
+from tidegate.service.bodies import Bodies
 from tidegate.service.budget import Share
 from tidegate.service.errors import refusal_of
 from tidegate.service.events.body import Disconnected, check_media_type
 from tidegate.service.events.replies import Replies, Result
 from tidegate.service.events.report import report
-from tidegate.service.exchange import Exchange
+from tidegate.service.exchange import Exchange, is_one_record
 from tidegate.service.state import State
 
 SOURCE = "http"

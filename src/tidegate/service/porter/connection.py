@@ -13,7 +13,9 @@ from tidegate.errors import TidegateError
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.head import Found, NotPlain, Reader
 from tidegate.service.requests import RequestIds
+from tidegate.service.score.shapes import PATH
 
+_PATH = PATH.encode("ascii")
 _HELD_BYTES_MAX = 96 << 10  # behind a request that waits; no more is read meanwhile
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode("ascii") for s in HTTPStatus}
 
@@ -104,7 +106,7 @@ class Connection(asyncio.Protocol):
         if found is None:
             return
         self._request, self._data = self._data[: found.size], self._data[found.size :]
-        self._exchange = exchange = Exchange(b"/v1/score", b"", self._send)
+        self._exchange = exchange = Exchange(_PATH, b"", self._send)
         given = found.head.request_id
         ids = self._porter.ids
         exchange.request_id = ids.of(((b"x-request-id", given),)) if given else ids.make()

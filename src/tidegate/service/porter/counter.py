@@ -14,7 +14,6 @@ from time import monotonic, perf_counter
 
 from msgspec import UNSET
 
-from tidegate.errors import OverloadedError
 from tidegate.service.errors import Refusal
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.head import Found
@@ -29,6 +28,7 @@ from tidegate.service.porter.messages import (
     Welcome,
     framed,
 )
+from tidegate.service.score.room import check_room
 from tidegate.service.score.shapes import (
     Answer,
     Fallback,
@@ -44,7 +44,6 @@ from tidegate.service.score.shapes import (
 # message costs the house as much as several events.
 _UNDER_WAY_MAX = 1
 _MESSAGE_BYTES_MAX = 1 << 20
-_FREE_WAITING = 64  # that many may wait, whatever the time that the oldest of them has waited
 
 
 class Asking:
@@ -107,10 +106,13 @@ class Counter:
             self._loop.call_soon(self._flush)
 
     def _check(self) -> None:
-        if self.waiting >= self._welcome.waiting_max:
-            raise OverloadedError("too many events wait for their decision", retry_after_seconds=1)
-        if self.waiting >= _FREE_WAITING and self._oldest() > self._welcome.hold_back_seconds:
-            raise OverloadedError("decisions take too long at present", retry_after_seconds=1)
+        check_room(
+            1,
+            waiting=self.waiting,
+            waiting_max=self._welcome.waiting_max,
+            oldest=self._oldest,
+            hold_back_seconds=self._welcome.hold_back_seconds,
+        )
 
     def _oldest(self) -> float:
         first = next(iter(self._since.values()), None)
@@ -172,10 +174,10 @@ class Counter:
         return taken
 
     def _decided(self, told: Decisions) -> None:
-        now = perf_counter()
-        features = zip(*told.features, strict=True) if told.names else repeat(())
-        columns = (told.event_ids, told.actions, told.scores, told.rules, told.versions)
-        rows = zip(*columns, told.offsets, strict=True)
+        now, found = perf_counter(), told.rows
+        features = zip(*found.features, strict=True) if found.names else repeat(())
+        columns = (found.event_ids, found.actions, found.scores, found.rules, found.versions)
+        rows = zip(*columns, found.offsets, strict=True)
         for asking, row, values in zip(
             self._taken(told.number, told.places), rows, features, strict=False
         ):
@@ -188,7 +190,7 @@ class Counter:
                 action,
                 score,
                 [Reason(r["name"], r["action"], r["reason"]) for r in rules if r["mode"] == "live"],
-                dict(zip(told.names, values, strict=True)),
+                dict(zip(found.names, values, strict=True)),
                 self._version,
                 offset,
                 int((now - exchange.began) * 1e6),

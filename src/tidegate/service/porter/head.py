@@ -11,16 +11,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-TIMEOUT_MS_MAX = 60_000
+from tidegate.service.exchange import BODY_BYTES_MAX, is_one_record
+from tidegate.service.score.shapes import PATH, TIMEOUT_MS_MAX
+
 HEAD_BYTES_MAX = 8 << 10
-BODY_BYTES_MAX = 64 << 10
 _HEADERS_MAX = 64
 _KNOWN_MAX = 4_096  # heads remembered; a caller sends the same one again and again
 _KEPT_BYTES_MAX = 1_024  # longer ones are not remembered
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_TARGET = re.compile(rb"/v1/score(?:\?timeout_ms=([0-9]{1,5}))?")
+_TARGET = re.compile(re.escape(PATH.encode("ascii")) + rb"(?:\?timeout_ms=([0-9]{1,5}))?")
 _TYPES = frozenset({b"application/json"})
 _ELSEWHERE = frozenset(
     {b"transfer-encoding", b"content-encoding", b"upgrade", b"expect", b"te", b"trailer"}
@@ -69,7 +70,7 @@ class Reader:
         if len(data) < size:
             return None
         body = data[first:size]
-        if not (body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body):
+        if not is_one_record(body):
             raise NotPlain
         return Found(head, body, size)
 

@@ -7,7 +7,6 @@ one end; while none is ready, connections simply stay where they are.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import socket
 import sys
@@ -25,6 +24,7 @@ import structlog
 from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError, TransientError
 from tidegate.records import Records
+from tidegate.rows import Rows
 from tidegate.service.errors import refusal_of
 from tidegate.service.porter.messages import (
     Asked,
@@ -42,18 +42,17 @@ from tidegate.service.porter.messages import (
     framed,
 )
 from tidegate.service.porter.moves import Moves, pair
+from tidegate.service.processes import environment
 from tidegate.service.score.desk import SOURCE
+from tidegate.service.score.shapes import PATH
 from tidegate.service.state import State
-from tidegate.verdicts import Awaited, Decided, Results, Rows
+from tidegate.verdicts import Awaited, Decided, Results, Settled
 
 _log = structlog.get_logger()
 
-PATH = "/v1/score"
 _AGAIN_SECONDS = 10.0  # after one has ended that was not told to
 _MANY_SECONDS = 10.0  # that connections are given away after many have waited
 _TOLD_MAX = 4_096  # submissions kept after they were told, for answers without a decision
-# What the process needs to find its own modules; secrets are in no variable that it is given.
-_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
 Adopt = Callable[[socket.socket, bytes], None]
 
@@ -179,7 +178,7 @@ class _Porter(asyncio.Protocol):
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=handed,
-                env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+                env=environment(),
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is for the server
             )
@@ -293,7 +292,7 @@ class _Porter(asyncio.Protocol):
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._settle, results)
 
-    def _settle(self, results: Sequence[tuple[Awaited, Rows | TidegateError]]) -> None:
+    def _settle(self, results: Sequence[tuple[Awaited, Settled | TidegateError]]) -> None:
         for awaited, found in results:
             number: int = awaited.token
             submitted = self._asked.pop(number)
@@ -305,25 +304,25 @@ class _Porter(asyncio.Protocol):
                 submitted.forget(self._state)
                 self._say(_refused(number, None, found))
             else:
-                self._say_rows(number, awaited, found)
+                self._say_settled(number, awaited, found)
 
-    def _say_rows(self, number: int, awaited: Awaited, rows: Rows) -> None:
+    def _say_settled(self, number: int, awaited: Awaited, settled: Settled) -> None:
         receipt = awaited.receipt
         assert receipt is not None  # noqa: S101 - it was decided, so it lies somewhere
         first = receipt.first_offset
-        places = [offset - first for offset in rows.offsets]
+        places = [offset - first for offset in settled.rows.offsets]
         if places:
-            self._say(_decisions(number, places, rows))
+            self._say(Decisions(number, places, settled.rows))
         if receipt.dead:
             dead = [
                 (d.row, first + d.row, d.reason.value, d.column, d.message) for d in receipt.dead
             ]
             self._say(NoEvents(number, dead))
-        repeated = [r.log_offset - first for r in rows.repeated]
+        repeated = [r.log_offset - first for r in settled.repeated]
         if repeated:
             assert self._state.office is not None  # noqa: S101 - made with the first request
             then = partial(self._say_repeated, number, repeated)
-            self._state.office.first_decisions(rows.repeated, then)
+            self._state.office.first_decisions(settled.repeated, then)
         told = {*places, *repeated, *(d.row for d in receipt.dead)}
         if len(told) < receipt.count:
             # The engine read them from the log before the door had said who waits for them.
@@ -337,7 +336,7 @@ class _Porter(asyncio.Protocol):
             return
         for place, verdict in zip(places, found, strict=True):
             if isinstance(verdict, Decided):
-                self._say(_decision(number, place, verdict))
+                self._say(Decisions(number, [place], _row(verdict), are_repeated=True))
 
     # -- answers without a decision --------------------------------------------------------------
 
@@ -401,25 +400,9 @@ def _refused(number: int, places: list[int] | None, error: TidegateError) -> Ref
     )
 
 
-def _decisions(number: int, places: list[int], rows: Rows) -> Decisions:
-    return Decisions(
-        number,
-        places,
-        rows.event_ids,
-        rows.actions,
-        rows.scores,
-        rows.rules,
-        rows.versions,
-        rows.offsets,
-        rows.names,
-        rows.features,
-    )
-
-
-def _decision(number: int, place: int, found: Decided) -> Decisions:
-    return Decisions(
-        number,
-        [place],
+def _row(found: Decided) -> Rows:
+    """One decision, by column."""
+    return Rows(
         [found.event_id],
         [found.action],
         [found.score],
@@ -428,5 +411,4 @@ def _decision(number: int, place: int, found: Decided) -> Decisions:
         [found.log_offset],
         list(found.features),
         [[value] for value in found.features.values()],
-        are_repeated=True,
     )

@@ -6,9 +6,11 @@ Connections travel beside that, each with the bytes that were read of it and not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
+
+from tidegate.rows import Rows
 
 LENGTH_BYTES = 4
 
@@ -59,18 +61,11 @@ class Served(msgspec.Struct, frozen=True, array_like=True, tag="served"):
 
 
 class Decisions(msgspec.Struct, frozen=True, array_like=True, tag="decisions"):
-    """Decisions on some events of `Asked`: a list for each column, `names` are the features'."""
+    """Decisions on the events of `Asked` at some places."""
 
     number: int
     places: list[int]
-    event_ids: list[str]
-    actions: list[str]
-    scores: list[float | None]
-    rules: list[list[dict[str, str]]]
-    versions: list[str]
-    offsets: list[int]
-    names: list[str]
-    features: list[list[Any]]
+    rows: Rows
     are_repeated: bool = False
 
 

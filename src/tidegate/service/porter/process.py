@@ -6,7 +6,6 @@ It ends when the house is gone or has told it to, and all that was asked is answ
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 import sys
@@ -36,7 +35,9 @@ from tidegate.service.porter.messages import (
     framed,
 )
 from tidegate.service.porter.moves import Moves
+from tidegate.service.processes import tune_collector
 from tidegate.service.requests import RequestIds
+from tidegate.service.score.shapes import PATH
 from tidegate.stages import BUCKETS
 
 _PARTIAL_SECONDS = 1.0  # a request that is not whole by then is the house's, with its time limits
@@ -137,7 +138,7 @@ class Process(asyncio.Protocol):
     def served(self, status: int, seconds: float, request_id: str) -> None:
         """Count an answer."""
         self._served.count(status, seconds)
-        self._journal.note("POST", "/v1/score", status, seconds, request_id)
+        self._journal.note("POST", PATH, status, seconds, request_id)
 
     def give_back(self, connection: Connection, data: bytes) -> None:
         """Let the house have a connection, once the answers before are on their way."""
@@ -210,9 +211,7 @@ async def _run(talk: socket.socket, moves: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     process = Process(loop, moves)
     await loop.connect_accepted_socket(lambda: process, talk)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    tune_collector()
     await process.ended
 
 

@@ -7,7 +7,6 @@ hand on its bytes.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,6 +20,7 @@ import structlog
 from tidegate.errors import OverloadedError
 from tidegate.project.settings import Query
 from tidegate.service.errors import Refusal
+from tidegate.service.processes import environment
 from tidegate.stages import Histogram
 from tidegate.warehouse.worker import Question, Told
 
@@ -28,8 +28,6 @@ _log = structlog.get_logger()
 
 _START_SECONDS_MAX = 30.0
 _IDLE_SECONDS = 60.0
-# What the process needs to find its own modules; secrets are in no variable that it is given.
-_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 # After these the process holds memory that it will not give back, or cannot be trusted.
 _SPOILS = frozenset({"out_of_memory", "failed"})
 
@@ -148,7 +146,7 @@ class QueryPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            env=environment(),
             cwd="/",
             start_new_session=True,  # Ctrl-C is for the server
         )

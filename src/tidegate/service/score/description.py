@@ -6,8 +6,7 @@ from typing import Any
 
 from tidegate.service.description import errors, shown
 from tidegate.service.events.description import encoding, events_body
-from tidegate.service.score.endpoint import TIMEOUT_MS_MAX
-from tidegate.service.score.shapes import Scored
+from tidegate.service.score.shapes import PATH, TIMEOUT_MS_MAX, Scored
 
 _TEXT = """
 The body is as for `POST /v1/events`. The events are made durable and decided, with features that
@@ -51,7 +50,7 @@ def score_path() -> dict[str, Any]:
     refusals = errors(400, 408, 413, 415, 429, 500, 503, 507)
     responses = answers | refusals
     return {
-        "/v1/score": {
+        PATH: {
             "post": {
                 "tags": ["decisions"],
                 "summary": "Send events and get the decisions",

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from tidegate.door import Door, Receipt
 from tidegate.errors import OverloadedError, TidegateError
 from tidegate.records import Records
+from tidegate.service.score.room import check_room
 from tidegate.verdicts import Awaited, Results, Verdicts
 
 SOURCE = "score"
-_FREE_WAITING = 64  # that many may wait, whatever the time that the oldest of them has waited
 
 
 class Asker(Protocol):
@@ -55,10 +55,13 @@ class Desk:
 
     def check(self, count: int) -> None:
         """Pass if there is room for so many events. Raises: OverloadedError."""
-        if self.waiting + count > self._waiting_max and self.waiting:
-            raise OverloadedError("too many events wait for their decision", retry_after_seconds=1)
-        if self.waiting >= _FREE_WAITING and self._oldest() > self._hold_back:
-            raise OverloadedError("decisions take too long at present", retry_after_seconds=1)
+        check_room(
+            count,
+            waiting=self.waiting,
+            waiting_max=self._waiting_max,
+            oldest=self._oldest,
+            hold_back_seconds=self._hold_back,
+        )
 
     def _oldest(self) -> float:
         first = next(iter(self._since.values()), None)

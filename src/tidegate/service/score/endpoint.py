@@ -13,18 +13,17 @@ from starlette.types import Receive, Scope, Send
 from tidegate.errors import OverloadedError, TidegateError, TransientError
 from tidegate.hiding import Hiding
 from tidegate.service.answer import answer, refuse
-from tidegate.service.bodies import Bodies, is_one_record
+from tidegate.service.bodies import Bodies
 from tidegate.service.errors import Refusal, internal_error, refusal_of
 from tidegate.service.events.body import Disconnected, check_media_type
-from tidegate.service.exchange import Exchange
+from tidegate.service.exchange import Exchange, is_one_record
 from tidegate.service.score.desk import Desk
 from tidegate.service.score.question import Question
 from tidegate.service.score.recorder import Late, Recorder
-from tidegate.service.score.shapes import Fallback
+from tidegate.service.score.shapes import PATH, TIMEOUT_MS_MAX, Fallback
 from tidegate.service.state import State
 from tidegate.verdicts import Decided, Repeated, Results, Verdict
 
-TIMEOUT_MS_MAX = 60_000
 _RECENT_MAX = 4_096
 _LOOKUPS_MAX = 64  # running and waiting; each reads files
 
@@ -32,7 +31,7 @@ _LOOKUPS_MAX = 64  # running and waiting; each reads files
 class ScoreEndpoint:
     """An ASGI application that takes one request of `POST /v1/score`; `take` is its short way."""
 
-    path_format = "/v1/score"
+    path_format = PATH
 
     def __init__(self, state: State) -> None:
         self._state = state

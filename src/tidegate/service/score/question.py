@@ -14,7 +14,7 @@ from tidegate.records import Records
 from tidegate.service.edge import log_failure
 from tidegate.service.errors import internal_error
 from tidegate.service.score.answers import not_scored, scored
-from tidegate.service.score.shapes import Answer, Fallback, fallen_back, id_of, written
+from tidegate.service.score.shapes import PATH, Answer, Fallback, fallen_back, id_of, written
 from tidegate.verdicts import Awaited, Decided, Refused, Repeated, Results, Verdict
 
 
@@ -119,7 +119,7 @@ class Question:
     def failed(self, error: Exception) -> None:
         """Answer that the server has failed on this; its log says how."""
         self._timer.cancel()
-        log_failure(error, route="/v1/score", request_id=self._reply.request_id)
+        log_failure(error, route=PATH, request_id=self._reply.request_id)
         self._reply.refuse(internal_error())
 
     def _answer(self, verdict: Verdict, is_repeated: bool) -> Answer:  # noqa: FBT001 - from pairs

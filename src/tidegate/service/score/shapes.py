@@ -11,6 +11,9 @@ from msgspec import UNSET, UnsetType
 
 from tidegate.service.errors import ErrorDetail
 
+PATH = "/v1/score"
+TIMEOUT_MS_MAX = 60_000
+
 
 class Reason(msgspec.Struct, frozen=True):
     """A live rule whose condition held, and why, in words."""
