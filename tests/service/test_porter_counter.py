@@ -22,6 +22,7 @@ from tidegate.service.porter.messages import (
     FromPorter,
     Late,
     NoEvents,
+    Passed,
     Refused,
     Welcome,
 )
@@ -92,6 +93,55 @@ def test_requests_of_one_turn_go_together_and_the_next_wait_for_the_answer() -> 
             1,
         )
         assert "duplicate" not in body
+
+    run(work)
+
+
+def test_a_house_that_is_idle_has_the_next_before_anybody_is_answered() -> None:
+    async def work() -> None:
+        desk = Desk()
+        desk.ask("a")
+        await asyncio.sleep(0)
+        desk.ask("b")
+        desk.counter.receive(Passed(1, is_idle=True))
+        assert [m.payload for m in desk.said] == [b'{"id":"a"}', b'{"id":"b"}']
+        assert not desk.answers
+        desk.ask("c")
+        desk.decide(1, "a")
+        await asyncio.sleep(0.01)
+        assert (len(desk.said), sorted(desk.answers)) == (2, ["a"])
+
+    run(work)
+
+
+def test_a_house_that_is_not_idle_has_the_next_after_the_answers() -> None:
+    async def work() -> None:
+        desk = Desk()
+        desk.ask("a")
+        await asyncio.sleep(0)
+        desk.ask("b")
+        desk.counter.receive(Passed(1, is_idle=False))
+        desk.decide(1, "a")
+        assert (len(desk.said), sorted(desk.answers)) == (1, ["a"])
+        await asyncio.sleep(0)
+        assert [m.payload for m in desk.said[1:]] == [b'{"id":"b"}']
+
+    run(work)
+
+
+def test_nobody_waits_for_what_is_looked_up_but_who_asked_for_it() -> None:
+    async def work() -> None:
+        desk = Desk(hold_back=0.02)
+        for number in range(70):
+            desk.ask(f"again{number}")
+        await asyncio.sleep(0)
+        desk.counter.receive(Passed(1, is_idle=False))
+        await asyncio.sleep(0.05)
+        desk.ask("new")  # nor is it refused, though those before have waited for long
+        await asyncio.sleep(0)
+        assert [m.payload for m in desk.said[1:]] == [b'{"id":"new"}']
+        desk.decide(1, "again0", are_repeated=True)
+        assert (desk.counter.waiting, sorted(desk.answers)) == (70, ["again0"])
 
     run(work)
 

@@ -112,18 +112,17 @@ def told(answer: Any) -> dict[str, Any]:
 def test_a_porter_answers_as_the_house_does(porter: ServerProcess, caller: Caller) -> None:
     by_house: list[dict[str, Any]] = []
     by_porter: list[dict[str, Any]] = []
-    with closing(Caller(porter)) as other:
-        for kind, answers, who in (
-            (uuid4().hex, by_house, other),
-            (uuid4().hex, by_porter, caller),
-        ):
-            for number in range(4):
-                more = {"discount": 25.5 * number, "ts": f"2026-01-01T00:0{number}:00Z"}
+    kinds = uuid4().hex, uuid4().hex
+    for number in range(4):
+        more = {"discount": 25.5 * number, "ts": f"2026-01-01T00:0{number}:00Z"}
+        with closing(Caller(porter)) as other:  # of which the house has the first request
+            asked = zip(kinds, (by_house, by_porter), (other, caller), strict=True)
+            for kind, answers, who in asked:
                 status, answer = who.ask(event(uuid4().hex, event_type=kind, **more))
                 assert status == 200
                 assert answer["latency_us"] > 0
                 answers.append(told(answer))
-        assert other.who != caller.who
+            assert other.who != caller.who
     assert by_porter == by_house
     assert [a["action"] for a in by_porter] == ["approve"] * 2 + ["review"] * 2
     assert by_porter[3]["features"] == {

@@ -207,8 +207,8 @@ class Service:
     porters: int = setting(
         Integer(0, 64),
         1,
-        "Processes that keep connections on which `POST /v1/score` is asked again and again, "
-        "started when there are any; with 0, or with TLS, the one process keeps all of them.",
+        "Processes that keep connections on which `POST /v1/score` is asked again, started when "
+        "there are any; with 0, or with TLS, the one process keeps all of them.",
     )
     porters_from: int = setting(
         Integer(0, 1_000_000),

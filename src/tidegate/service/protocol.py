@@ -32,7 +32,6 @@ from tidegate.service.score.shapes import PATH
 _HEAD_BYTES_MAX = 64 << 10
 _SCORE = PATH.encode("ascii")
 _ASKED = b"POST " + _SCORE
-_BUSY_DECISIONS = 8  # asked on one connection: it is one that goes on asking
 # Set in a request's state where its work is worth nothing to a sender that says no more: one that
 # is gone looks the same as one that still listens.
 ENDS_WITH_SENDER = "ends_with_sender"
@@ -45,7 +44,12 @@ Admits = Callable[[bytes | None, str, str], bool]
 
 
 class Lodge(Protocol):
-    """Where connections may go that ask for decisions again and again."""
+    """Where connections may go that ask for decisions again.
+
+    `heard` is how often something came on one that did not go there.
+    """
+
+    heard: int
 
     def wants(self) -> bool:
         """Whether one may be given away now."""
@@ -88,7 +92,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **named)
         self._limits = limits
         self._first = first
-        self._decisions = 0
+        self._has_asked = False
         self._since: float | None = None
         self._has_head = False
         self._has_begun = False
@@ -132,7 +136,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._is_refused or (self._decisions >= _BUSY_DECISIONS and self._leaves(data)):
+        if self._limits.lodge is not None:
+            self._limits.lodge.heard += 1
+        if self._is_refused or (self._has_asked and self._leaves(data)):
             return
         super().data_received(data)
         if self._since is None:
@@ -215,7 +221,7 @@ class Connection(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        self._decisions += exchange.path == _SCORE
+        self._has_asked |= exchange.path == _SCORE
 
     def _leaves(self, data: bytes) -> bool:
         """Whether a porter is given the connection, with the request that begins here.

@@ -24,6 +24,7 @@ from tidegate.service.porter.messages import (
     FromHouse,
     Late,
     NoEvents,
+    Passed,
     Refused,
     Welcome,
     framed,
@@ -85,7 +86,7 @@ class Counter:
         self._is_flushing = False
         self._here: list[Asking] = []  # of this turn of the loop
         self._asked: dict[int, dict[int, Asking]] = {}  # by number and place
-        self._since: dict[int, float] = {}
+        self._since: dict[int, float] = {}  # when what the house is at was handed over
         self.waiting = 0
 
     def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
@@ -101,9 +102,17 @@ class Counter:
 
     def _flush_soon(self) -> None:
         """Hand over what is here at the end of this turn, unless the house has enough to do."""
-        if self._here and not self._is_flushing and len(self._asked) < _UNDER_WAY_MAX:
+        if not self._is_flushing and self._may_flush():
             self._is_flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._is_flushing = False
+        if self._may_flush():
+            self._flush()
+
+    def _may_flush(self) -> bool:
+        return bool(self._here) and len(self._since) < _UNDER_WAY_MAX
 
     def _check(self) -> None:
         check_room(
@@ -119,7 +128,6 @@ class Counter:
         return 0.0 if first is None else monotonic() - first
 
     def _flush(self) -> None:
-        self._is_flushing = False
         count = _few(self._here)
         here, self._here = self._here[:count], self._here[count:]
         for authorization, some in groupby(here, key=lambda a: a.authorization):
@@ -142,6 +150,8 @@ class Counter:
     def receive(self, message: FromHouse) -> None:
         """Answer those that the house has told of."""
         match message:
+            case Passed():
+                self._passed(message)
             case Decisions():
                 self._decided(message)
             case NoEvents():
@@ -154,6 +164,17 @@ class Counter:
                         asking.leave()
             case _:
                 pass
+
+    def _passed(self, told: Passed) -> None:
+        """Give the house what came meanwhile: at once, or when all that it says now is answered.
+
+        What it looks up, which may take long where it has to read its tables, holds up nobody else.
+        """
+        self._since.pop(told.number, None)
+        if told.is_idle:
+            self._flush_now()
+        else:
+            self._flush_soon()
 
     def _taken(self, number: int, places: Iterable[int] | None) -> list[Asking | None]:
         """Those at places of what was asked, who wait no more; None for who has an answer."""
@@ -169,7 +190,7 @@ class Counter:
             self.waiting -= 1
             taken.append(asking)
         if not asked and self._asked.pop(number, None) is not None:
-            del self._since[number]
+            self._since.pop(number, None)
             self._flush_soon()
         return taken
 

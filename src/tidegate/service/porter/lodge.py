@@ -36,6 +36,7 @@ from tidegate.service.porter.messages import (
     FromPorter,
     Late,
     NoEvents,
+    Passed,
     Ready,
     Refused,
     Welcome,
@@ -67,6 +68,7 @@ class Lodge:
         self._next = 0
         self._is_closing = False
         self._not_before = self._many_until = 0.0
+        self.heard = 0  # how often something came on a connection that is here
 
     @property
     def waiting(self) -> int:
@@ -119,14 +121,15 @@ class Lodge:
             return
         self._not_before = loop.time() + _AGAIN_SECONDS
         for _ in range(self._count - len(self._porters)):
-            porter = _Porter(self._state, loop, adopt=self.adopt, ended=self._ended)
+            porter = _Porter(self, self._state, loop)
             self._porters.append(porter)
             porter.starting = loop.create_task(porter.start(waiting_max=self._share()))
 
     def _share(self) -> int:
         return max(1, self._state.pipeline.project.score.waiting_max // self._count)
 
-    def _ended(self, porter: _Porter) -> None:
+    def ended(self, porter: _Porter) -> None:
+        """One of them has ended."""
         with suppress(ValueError):
             self._porters.remove(porter)
         if not self._is_closing:
@@ -136,15 +139,8 @@ class Lodge:
 class _Porter(asyncio.Protocol):
     """One of them; the protocol of the talk with it."""
 
-    def __init__(
-        self,
-        state: State,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        adopt: Adopt,
-        ended: Callable[[_Porter], None],
-    ) -> None:
-        self._state, self._loop, self._ended = state, loop, ended
+    def __init__(self, lodge: Lodge, state: State, loop: asyncio.AbstractEventLoop) -> None:
+        self._lodge, self._state, self._loop = lodge, state, loop
         self._frames = Frames()
         self._decoder: msgspec.msgpack.Decoder[FromPorter] = msgspec.msgpack.Decoder(FromPorter)
         self._asked: dict[int, _Submitted] = {}
@@ -152,9 +148,10 @@ class _Porter(asyncio.Protocol):
         self._process: asyncio.subprocess.Process | None = None
         self._talk: asyncio.Transport | None = None
         own, self._other_moves = pair()
-        self.moves = Moves(own, loop, taken=adopt)
+        self.moves = Moves(own, loop, taken=lodge.adopt)
         self.starting: asyncio.Task[None] | None = None
         self._has_begun = False
+        self._heard = 0
         self.waiting = 0
 
     @property
@@ -229,7 +226,7 @@ class _Porter(asyncio.Protocol):
 
     def _end(self) -> None:
         self.moves.close()
-        self._ended(self)
+        self._lodge.ended(self)
 
     # -- what the talk tells ---------------------------------------------------------------------
 
@@ -293,9 +290,11 @@ class _Porter(asyncio.Protocol):
             self._loop.call_soon_threadsafe(self._settle, results)
 
     def _settle(self, results: Sequence[tuple[Awaited, Settled | TidegateError]]) -> None:
+        is_idle = self._is_idle()
         for awaited, found in results:
             number: int = awaited.token
             submitted = self._asked.pop(number)
+            self._say(Passed(number, is_idle))
             self.waiting -= submitted.count
             self._told[number] = submitted
             if len(self._told) > _TOLD_MAX:
@@ -305,6 +304,15 @@ class _Porter(asyncio.Protocol):
                 self._say(_refused(number, None, found))
             else:
                 self._say_settled(number, awaited, found)
+
+    def _is_idle(self) -> bool:
+        """Whether nobody else has wanted anything since this was last asked.
+
+        Who does needs the interpreter, and has a hard time where the engine is at work without a
+        pause: so each time it has to wait until a porter has given its answers.
+        """
+        desk, heard, self._heard = self._state.desk, self._heard, self._lodge.heard
+        return heard == self._heard and (desk is None or not desk.waiting)
 
     def _say_settled(self, number: int, awaited: Awaited, settled: Settled) -> None:
         receipt = awaited.receipt

@@ -60,6 +60,16 @@ class Served(msgspec.Struct, frozen=True, array_like=True, tag="served"):
     seconds: float
 
 
+class Passed(msgspec.Struct, frozen=True, array_like=True, tag="passed"):
+    """The house is through with `Asked`: what it says of it comes next, or is being looked up.
+
+    If `is_idle` it has nothing else to do, and may be asked again before anybody is answered.
+    """
+
+    number: int
+    is_idle: bool
+
+
 class Decisions(msgspec.Struct, frozen=True, array_like=True, tag="decisions"):
     """Decisions on the events of `Asked` at some places."""
 
@@ -98,7 +108,7 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag="close"):
 
 
 FromPorter: TypeAlias = Ready | Asked | Late | Served
-FromHouse: TypeAlias = Welcome | Decisions | NoEvents | Refused | Elsewhere | Close
+FromHouse: TypeAlias = Welcome | Passed | Decisions | NoEvents | Refused | Elsewhere | Close
 
 _encoder = msgspec.msgpack.Encoder()
 
