@@ -333,7 +333,9 @@ class Engine:
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
         events = arrived.accepted(new, program.events_schema)
         labelled = self._evaluator.labelled(events)
-        verdict = self._evaluator.evaluate(labelled, decided_at=self._clock.now())
+        verdict = self._evaluator.evaluate(
+            labelled, decided_at=self._clock.now(), ids=ids if len(ids) == len(events) else None
+        )
         closed = self._close(labelled, verdict.chosen)
         return self._outcome(
             stretch[0].entry.first_offset,

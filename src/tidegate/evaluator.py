@@ -94,12 +94,14 @@ class Evaluator:
         self._key, self._threads, self._lasting = key, threads, lasting
         self._pseudonym_key = pseudonym_key(key)
 
-    def evaluate(self, events: pa.RecordBatch, *, decided_at: int) -> Verdict:
+    def evaluate(
+        self, events: pa.RecordBatch, *, decided_at: int, ids: pa.Array[Any] | None = None
+    ) -> Verdict:
         """The verdict on events with the columns of `events_schema`; they count from now on.
 
-        `decided_at` is UTC microseconds.
+        `decided_at` is UTC microseconds. `ids` are the events' as text, where somebody has them.
         """
-        return self.decide(self.begin(events), decided_at=decided_at)
+        return self.decide(self.begin(events), decided_at=decided_at, ids=ids)
 
     def begin(self, events: pa.RecordBatch, changes: Iterable[ListRecord] = ()) -> Underway:
         """Events, and changes of lists before them, to be decided on later.
@@ -113,8 +115,10 @@ class Evaluator:
         begun = None if self.state is None else self.state.begin(events, newest=newest)
         return Underway(events, before, tuple(changes), begun, perf_counter() - began)
 
-    def decide(self, underway: Underway, *, decided_at: int) -> Verdict:
-        """The verdict on events that were begun; `decided_at` is UTC microseconds."""
+    def decide(
+        self, underway: Underway, *, decided_at: int, ids: pa.Array[Any] | None = None
+    ) -> Verdict:
+        """The verdict on events that were begun; as for `evaluate`."""
         program, events, began = self.program, underway.events, perf_counter()
         for change in underway.changes:
             self.lists.apply(change, newest=underway.before)
@@ -123,7 +127,8 @@ class Evaluator:
         self.stages.features.add(underway.seconds + now - began)
         began = now
         seen, table, failed = Columns(events), None, []
-        ids = event_ids(events, program.schema)
+        if ids is None:
+            ids = event_ids(events, program.schema)
         if computed is not None:
             seen.put_all(dict(zip(computed.schema.names, computed.columns, strict=True)))
             table = self._rows(events, ids, computed)

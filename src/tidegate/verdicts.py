@@ -142,12 +142,11 @@ class _Rows:
         first, after = receipts[0].first_offset, due[-1].next_offset
         decisions, features = outcome.decisions, outcome.features
         begin, end = decisions["log_offset"].to_numpy().searchsorted((first, after)).tolist()
-        names = [] if features is None else [n for n in features.schema.names if n not in _WHOSE]
-        self._columns = [_values(decisions[n].slice(begin, end - begin)) for n in _DECIDED]
-        self._features = [
-            _values(features[n].slice(begin, end - begin)) for n in names if features is not None
-        ]
-        self._names, self._offsets = names, self._columns[-1]
+        rows = decisions.slice(begin, end - begin)
+        self._columns = [_values(rows[n]) for n in _DECIDED]
+        named = [] if features is None else _by_name(features.slice(begin, end - begin))
+        self._names, self._features = [n for n, _ in named], [_values(c) for _, c in named]
+        self._offsets = self._columns[-1]
         self._repeated = list(_repeated(outcome, _wanted(outcome, receipts)))
 
     def of(self, awaited: Awaited) -> Settled:
@@ -210,12 +209,18 @@ _DECIDED = ("event_id", "action", "score", "rules", "version", "log_offset")
 _WHOSE = frozenset({"event_id", "event_time", "log_offset"})
 
 
+def _by_name(features: pa.RecordBatch) -> list[tuple[str, pa.Array[Any]]]:
+    """The features among the columns of their table."""
+    columns = zip(features.schema.names, features.columns, strict=True)
+    return [(name, column) for name, column in columns if name not in _WHOSE]
+
+
 def _named(features: pa.RecordBatch | None, rows: int) -> Iterator[dict[str, Any]]:
     """The features of each row, by name."""
-    names = [] if features is None else [n for n in features.schema.names if n not in _WHOSE]
-    if features is None or not names:
+    named = [] if features is None else _by_name(features)
+    if not named:
         return iter([{} for _ in range(rows)])
-    columns = [_values(features[name]) for name in names]
+    names, columns = [n for n, _ in named], [_values(c) for _, c in named]
     return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
@@ -237,10 +242,12 @@ def _places(rows: pa.RecordBatch, wanted: npt.NDArray[np.int64] | None) -> pa.In
     return pa.array(np.flatnonzero(np.isin(offsets, wanted, assume_unique=True)), pa.int64())
 
 
+_PLAIN = frozenset({pa.int64().id, pa.float64().id})
+
+
 def _values(column: pa.Array[Any]) -> list[Any]:
     """The values of a column; Arrow's own way takes ten times as long over plain numbers."""
-    kind = column.type
-    if not column.null_count and (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
+    if column.type.id in _PLAIN and not column.null_count:
         numbers: list[Any] = column.to_numpy().tolist()
         return numbers
     return column.to_pylist()
