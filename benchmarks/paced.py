@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import select
 import selectors
 import socket
 import sys
@@ -105,7 +106,8 @@ class _Sender:
                 self._due[connection] = begun + sent / rate
                 sent += 1
             pause = max(0.0, begun + sent / rate - time.perf_counter()) if self._free else 0.05
-            for key, _ in self._selector.select(min(pause, 0.05)):
+            self._wait(min(pause, 0.05))
+            for key, _ in self._selector.select(0):
                 self._read(key.fileobj)  # type: ignore[arg-type] # a socket, as registered
         self.failed += len(self._due)
         return {
@@ -114,6 +116,11 @@ class _Sender:
             "refused": [self.refused],
             "failed": [self.failed],
         }
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for an answer; the selector's own wait is in whole milliseconds, several requests."""
+        if seconds > 0:
+            select.select([self._selector], [], [], seconds)
 
     def _read(self, connection: socket.socket) -> None:
         answer = connection.recv(65_536)
