@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tidegate.events.fingerprints import Integers
 from tidegate.features.columns import DESCRIPTION, key_form
-from tidegate.features.emission import emit, measure, spell
+from tidegate.features.emission import ERRORS, NULLS, PLAN, emit, measure, spell
 from tidegate.features.inputs import SLAB
 from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, TEXTS, Layout
@@ -55,10 +55,14 @@ class Scratch:
             self._last = self._cut(n)
         return self._last
 
+    def forget(self) -> None:
+        """Have the next batch laid out anew."""
+        self._last = None
+
     def _cut(self, n: int) -> Batch:
         """Arrays in the order of their places in a chart, the states of results last."""
-        results = n * self._calls
-        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results, 5 * self._calls)
+        results, planned = n * self._calls, PLAN * self._calls
+        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results, planned)
         size = sum(sizes) + (results + 7) // 8
         if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
             buffer, memory = block(8 * size)
@@ -139,6 +143,10 @@ class Reader:
         fixed = [*lie, len(read), self._places.ctypes.data, self._shape.ctypes.data]
         self._scratch = Scratch(layout.width, writer, fixed)
 
+    def forget(self) -> None:
+        """Forget the layout of the last batch, of which the writer made a part."""
+        self._scratch.forget()
+
     def begin(self, columns: Columns, times: Integers, newest: Integers) -> Batch:
         """A batch of the columns' rows, of which no row is read yet."""
         batch = self._scratch.batch(columns.rows)
@@ -197,7 +205,13 @@ class Writer:
         self._shape = Shape([c.type for c in self._calls])
         self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
         self._texts = [c for c, form in enumerate(self._forms) if form == TEXT]
+        self._fills = [(0, 0)] * self.calls
         self._plans: dict[int, Words] = {}
+
+    def fill(self, words: Mapping[int, int]) -> None:
+        """Have words stand for the nulls of some calls, which are of one word each."""
+        self._fills = [(int(c in words), words.get(c, 0)) for c in range(self.calls)]
+        self._plans.clear()
 
     def empty(self) -> list[Found]:
         """Columns without rows."""
@@ -229,7 +243,7 @@ class Writer:
 
     def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> list[Found]:
         """The columns that were written to a slab, with what came out besides."""
-        slab.nulls, errors = words[3::5].tolist(), words[4::5].tolist()
+        slab.nulls, errors = words[NULLS::PLAN].tolist(), words[ERRORS::PLAN].tolist()
         found: list[Found] = [(Piece(slab, c), _NONE) for c in range(self.calls)]
         if any(errors):
             found = [
@@ -241,10 +255,12 @@ class Writer:
         return found
 
     def plan(self, n: int) -> Words:
-        """Five words for each call, as `emit` wants a copy of them."""
+        """`PLAN` words for each call, as `emit` wants a copy of them."""
         if n not in self._plans:
-            spans = zip(self._forms, self._shape.spans(n).spans, strict=True)
-            plan = [(form, valid, values, 0, 0) for form, (valid, _, values, _) in spans]
+            spans = zip(self._forms, self._fills, self._shape.spans(n).spans, strict=True)
+            plan = [
+                (form, valid, values, 0, 0, *fill) for form, fill, (valid, _, values, _) in spans
+            ]
             if len(self._plans) >= _PLANS_MAX:
                 self._plans.clear()
             self._plans[n] = np.array(plan, dtype=np.int64).ravel()

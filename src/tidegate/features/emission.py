@@ -13,6 +13,11 @@ from tidegate.features.foresight import LINE
 from tidegate.features.layout import BOOLEAN, DECIMAL
 from tidegate.features.memory import HEAP, Words, bytes_at, kernel, prefetch, words_at
 
+# What is planned of each call: its form, where in a slab its validity and its values begin, how
+# many nulls and errors came out, and whether there is a word that stands for null, and which.
+FORM, VALID_AT, VALUES_AT, NULLS, ERRORS, FILLED, FILL = range(7)
+PLAN = 7
+
 _BLOCK = 32  # rows that are written column by column, while what they were given stays near
 ROOM = _BLOCK  # words of scratch
 
@@ -26,13 +31,17 @@ class Target(NamedTuple):
 
 
 @inline
-def _emit_valid(states: Any, places: Words, count: int, valid: Any) -> tuple[int, int]:
-    """Write the bits of what is valid; how many nulls and how many errors there are."""
+def _emit_valid(states: Any, places: Words, count: int, valid: Any, filled: int) -> tuple[int, int]:
+    """Write the bits of what is valid; how many nulls and how many errors there are.
+
+    Where nulls are `filled` (1), only errors are not valid.
+    """
     bits, there, errors = 0, 0, 0
     for x in range(count):
         state = int(np.int64(states[places[x]]))
-        bits |= (state & 1) << x
-        there += state & 1
+        known = (state & 1) | (filled & ~(state >> 1))
+        bits |= known << x
+        there += known
         errors += state >> 1
     for x in range(0, count, 8):
         valid[x >> 3] = (bits >> x) & 255
@@ -46,6 +55,17 @@ def _emit_valid(states: Any, places: Words, count: int, valid: Any) -> tuple[int
 def _emit_words(given: Words, states: Any, places: Words, count: int, values: Words) -> None:
     for x in range(count):
         values[x] = given[places[x]] & -np.int64(states[places[x]] & 1)
+
+
+@inline
+def _emit_filled(
+    given: Words, states: Any, places: Words, count: int, values: Words, fill: int
+) -> None:
+    """As `_emit_words`, with a word in the place of nulls."""
+    for x in range(count):
+        state = np.int64(states[places[x]])
+        word = given[places[x]] & -(state & 1)
+        values[x] = word | (fill & (state - 1) & ~-(state >> 1))
 
 
 @inline
@@ -81,9 +101,8 @@ def columns_from(
 ) -> None:
     """Write the rows [first, last) of the batch as Arrow's buffers; `first` is a multiple of 8.
 
-    `results` are where the words and the states of the calls lie. `planned` has five words for
-    each call: its form, where in the slab validity and values begin; then come out, added to what
-    is there, the number of nulls and of errors.
+    `results` are where the words and the states of the calls lie. `planned` has `PLAN` words for
+    each call; nulls and errors are added to what is there.
     """
     (words, marks), (top, calls, places) = results, to
     for i in range(first, last, _BLOCK):
@@ -92,17 +111,20 @@ def columns_from(
         for x in range(count):
             places[x] = calls * ranks[i + x]
         for call in range(calls):
-            c, given, states = 5 * call, words_at(words + 8 * call), bytes_at(marks + call)
-            valid, there = bytes_at(top + planned[c + 1] + (i >> 3)), top + planned[c + 2]
-            nulls, errors = _emit_valid(states, places, count, valid)
-            planned[c + 3] += nulls
-            planned[c + 4] += errors
-            if planned[c] == BOOLEAN:
-                _emit_booleans(given, states, places, count, bytes_at(there + (i >> 3)))
-            elif planned[c] == DECIMAL:
-                _emit_decimals(given, states, places, count, words_at(there + 16 * i))
+            c, given, states = PLAN * call, words_at(words + 8 * call), bytes_at(marks + call)
+            valid, there = bytes_at(top + planned[c + VALID_AT] + (i >> 3)), planned[c + VALUES_AT]
+            nulls, errors = _emit_valid(states, places, count, valid, planned[c + FILLED])
+            planned[c + NULLS] += nulls
+            planned[c + ERRORS] += errors
+            if planned[c + FORM] == BOOLEAN:
+                _emit_booleans(given, states, places, count, bytes_at(top + there + (i >> 3)))
+            elif planned[c + FORM] == DECIMAL:
+                _emit_decimals(given, states, places, count, words_at(top + there + 16 * i))
+            elif planned[c + FILLED]:
+                values = words_at(top + there + 8 * i)
+                _emit_filled(given, states, places, count, values, planned[c + FILL])
             else:
-                _emit_words(given, states, places, count, words_at(there + 8 * i))
+                _emit_words(given, states, places, count, words_at(top + there + 8 * i))
 
 
 @kernel(types.void(WORDS, BYTES, WORDS, INT, INT, WORDS, BYTES))
@@ -111,7 +133,7 @@ def emit(
 ) -> None:
     """As `columns_from`."""
     scratch = np.empty(ROOM, dtype=np.int64)
-    to = Target(slab.ctypes.data, len(plan) // 5, words_at(scratch.ctypes.data))
+    to = Target(slab.ctypes.data, len(plan) // PLAN, words_at(scratch.ctypes.data))
     results, planned = (out.ctypes.data, status.ctypes.data), words_at(plan.ctypes.data)
     columns_from(results, words_at(ranks.ctypes.data), first, last, planned, to)
     slab[len(slab) - 1] = scratch[0] = 0  # what is not used any more may be freed

@@ -7,7 +7,7 @@ records of keys, the table that finds them, and a heap of rows, texts and tables
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any, TypeAlias
@@ -120,6 +120,14 @@ class EntityState:
     def bytes_per_key(self) -> int:
         """Memory of a key, rows apart; its entry in the table counted at half full."""
         return 8 * self._layout.record + 16
+
+    def fill(self, words: Mapping[int, int]) -> None:
+        """Have words stand for the nulls of some calls, by their numbers.
+
+        Their values are one word each: whole numbers, doubles by their bits, or microseconds.
+        """
+        self._writer.fill(words)
+        self._reader.forget()
 
     def update(
         self, events: pa.RecordBatch, *, times: Integers, newest: Integers

@@ -18,7 +18,7 @@ from numba import types
 from tidegate.events.fingerprints import inline
 from tidegate.features.columns import BYTES, DESCRIPTION, GIVEN, INT, WORDS, is_null, text_of
 from tidegate.features.distinct import slots_of
-from tidegate.features.emission import ROOM, Target, columns_from
+from tidegate.features.emission import ERRORS, NULLS, PLAN, ROOM, Target, columns_from
 from tidegate.features.foresight import (
     TILE,
     foresee_keys,
@@ -377,7 +377,7 @@ def _write(chart: Words, places: Words) -> None:
     """Write the results of a batch as Arrow's buffers; `places` is scratch."""
     calls, planned = words_at(chart[PROGRAM])[CALLS], words_at(chart[PLANNED])
     for call in range(calls):
-        planned[5 * call + 3] = planned[5 * call + 4] = 0
+        planned[PLAN * call + NULLS] = planned[PLAN * call + ERRORS] = 0
     results, to = (chart[RESULTS], chart[STATES]), Target(chart[SLAB], calls, places)
     columns_from(results, words_at(chart[RANKS]), 0, chart[ROWS_IN], planned, to)
 

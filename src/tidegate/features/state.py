@@ -17,6 +17,7 @@ from tidegate.errors import RequestError
 from tidegate.features.batch import ALONE, Found
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
 from tidegate.features.entity import EntityState, take_together
+from tidegate.features.fills import filled, fills_of
 from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
 from tidegate.features.table import NO_ERRORS, Errors, Table, with_errors
@@ -81,7 +82,9 @@ class FeatureState:
         self._layers = [
             _Layer(layer, key=key, threads=threads, lasting=lasting) for layer in plan.layers
         ]
-        self._outputs = _Outputs(plan.features, threads=threads)
+        self._fills = fills_of(plan)
+        self._fill()
+        self._outputs = _Outputs(plan.features, self._fills, threads=threads)
         self._adopted: set[str] = set()
         self._key, self._threads, self._lasting = key, threads, lasting
 
@@ -145,7 +148,7 @@ class FeatureState:
             known = ", ".join(" and ".join(f"`{k}`" for k in e.plan.keys) for e in self.entities)
             message = f"no windows are kept by {', '.join(f'`{c}`' for c in entity)}"
             raise RequestError(f"{message}; they are by {known}", code="unknown_entity")
-        return _Outputs(chosen).features(table)
+        return _Outputs(chosen, self._fills).features(table)
 
     def adopt(self, other: FeatureState) -> tuple[Entity, ...]:
         """Take over the states of entities that mean the same; the entities still without one.
@@ -159,6 +162,7 @@ class FeatureState:
                 if print_ in theirs and print_ not in self._adopted:
                     layer.states[place] = (entity, theirs[print_])
                     self._adopted.add(print_)
+        self._fill()
         return tuple(e for e in self.entities if e.fingerprint not in self._adopted)
 
     @property
@@ -187,6 +191,13 @@ class FeatureState:
         source.end()
         for layer, states in zip(self._layers, restored, strict=True):
             layer.states = states
+        self._fill()
+
+    def _fill(self) -> None:
+        """Let all entities know what stands for nulls."""
+        for entity, state in (pair for layer in self._layers for pair in layer.states):
+            named = {n: c for c, n in enumerate(entity.outputs) if n in self._fills}
+            state.fill({c: self._fills[n] for n, c in named.items()})
 
     def _restored(self, entity: Entity, buffers: Iterable[Buffer]) -> EntityState:
         return EntityState.restore(
@@ -388,14 +399,17 @@ class Begun:
 class _Outputs:
     """Makes the features of the columns."""
 
-    def __init__(self, features: Sequence[Feature], *, threads: int = 1) -> None:
+    def __init__(
+        self, features: Sequence[Feature], fills: Mapping[str, int], *, threads: int = 1
+    ) -> None:
         self._features = features
         self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
-        made = [(f.name, f.expression) for f in features if f.expression]
+        self._columns = columns = {f.name: _column(f, fills) for f in features}
+        made = [(f.name, f.expression) for f in features if f.expression and not columns[f.name]]
         self._set = _Set(made, threads=threads)
-        self._taken = [f.column for f in features if f.column is not None]
+        self._taken = [c for c in columns.values() if c is not None]
         places = {name: k for k, (name, _) in enumerate(made)}
-        self._made = [(i, places[f.name]) for i, f in enumerate(features) if f.column is None]
+        self._made = [(i, places[f.name]) for i, f in enumerate(features) if f.name in places]
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""
@@ -411,9 +425,9 @@ class _Outputs:
         values: list[Column] = []
         errors: dict[str, Errors] = {}
         for feature in self._features:
-            if feature.column is not None:
-                column = table.columns.column(feature.column)
-                failed = table.errors.get(feature.column, NO_ERRORS)
+            if (name := self._columns[feature.name]) is not None:
+                column = table.columns.column(name)
+                failed = table.errors.get(name, NO_ERRORS)
             else:
                 column, failed = evaluated[feature.name]
                 if inherited := table.inherited(feature.columns):
@@ -422,6 +436,12 @@ class _Outputs:
             if failed:
                 errors[feature.name] = failed
         return Features(values, self._schema, errors)
+
+
+def _column(feature: Feature, fills: Mapping[str, int]) -> str | None:
+    """The column that a feature's values are."""
+    found = filled(feature)
+    return feature.column if found is None or found[0] not in fills else found[0]
 
 
 def _micros(times: pa.Array[Any]) -> Integers:

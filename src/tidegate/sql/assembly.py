@@ -67,7 +67,7 @@ class Assembly:
         """The register of a value: below 0 for a constant."""
         if node.op is not LITERAL:
             return self._places[node]
-        pair = (0, 0) if node.value is None else (_word(node), 1)
+        pair = (0, 0) if node.value is None else (word_of(node), 1)
         return -1 - self._constants.setdefault(pair, len(self._constants))
 
     def step(self, code: int, *read: int) -> int:
@@ -93,7 +93,7 @@ class Assembly:
 
     def words(self, nodes: Sequence[Node]) -> int:
         """The place of the literals' words among the lists."""
-        self._lists += map(_word, nodes)
+        self._lists += map(word_of, nodes)
         return len(self._lists) - len(nodes)
 
 
@@ -116,7 +116,7 @@ def bits_of(value: float) -> int:
     return int.from_bytes(struct.pack("<d", value), "little", signed=True)
 
 
-def _word(node: Node) -> int:
+def word_of(node: Node) -> int:
     """A literal that is no text, as a register holds it."""
     value = node.span.total if isinstance(node.value, Span) else node.value
     assert value is not None  # noqa: S101 - nulls have no word

@@ -16,17 +16,20 @@ from sqlglot import expressions as exp
 import tidegate.sql.nodes  # noqa: F401 - fills the table of handlers
 from tidegate.errors import ProjectError
 from tidegate.schema import ColumnType, Kind, Schema
-from tidegate.sql.assembly import Bytes
+from tidegate.sql.assembly import Bytes, word_of
 from tidegate.sql.canonical import canonical
 from tidegate.sql.check import Checker, convert
 from tidegate.sql.columns import Column, Columns, array_of
 from tidegate.sql.direct import Spread
 from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
+from tidegate.sql.functions.logic import COALESCE
 from tidegate.sql.listed import Question
 from tidegate.sql.parse import DEPTH_MAX, depth, parse_expression
 from tidegate.sql.source import SourceText
 from tidegate.sql.tree import COLUMN, Node
-from tidegate.sql.types import INTERVAL, NULL, Type, as_column
+from tidegate.sql.types import INTERVAL, NULL, Name, Type, as_column
+
+_WORDS = frozenset({Name.BIGINT, Name.DOUBLE, Name.TIMESTAMP})
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,21 @@ class Expression:
     def column(self) -> str | None:
         """The name of the column that this is, if it is nothing more than one."""
         return str(self.tree.value) if self.tree.op is COLUMN else None
+
+    @property
+    def filled(self) -> tuple[str, int] | None:
+        """A column and what stands for its nulls, as a word, if this is nothing more than that.
+
+        Values are words where they are whole numbers, doubles (by their bits) or microseconds.
+        """
+        tree = self.tree
+        if tree.op is not COALESCE or len(tree.args) != 2 or tree.type.name not in _WORDS:
+            return None
+        column, fill = tree.args
+        known = fill.is_literal and fill.value is not None
+        if column.op is not COLUMN or not known or not column.type == fill.type == tree.type:
+            return None
+        return str(column.value), word_of(fill)
 
     @property
     def is_null(self) -> bool:
