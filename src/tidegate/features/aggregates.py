@@ -45,6 +45,7 @@ from tidegate.features.layout import (
     INTEGER,
     LAST_,
     LEAST,
+    R_COUNT,
     ROWS_,
     TRUE,
     VARIANCE,
@@ -57,13 +58,17 @@ from tidegate.features.sums import (
     evict_double,
     evict_integer,
     keep_sum,
+    keep_whole,
     load_sum,
+    load_whole,
     move_double,
     move_integer,
     read_double,
     read_integer,
     shift_sum,
+    shift_whole,
     tell_sum,
+    tell_whole,
     worn_double,
 )
 from tidegate.features.variance import (
@@ -86,7 +91,7 @@ def include(
     elif kind == TRUE:
         add_true(acc, b, heap, row, op)
     elif kind == INTEGER:
-        add_integer(acc, b, heap, row, op)
+        add_integer(acc, b, rows, op, p)
     elif kind == DOUBLE:
         add_double(acc, b, heap, row, op)
     elif kind == VARIANCE:
@@ -133,6 +138,9 @@ def _runner(begin: Any, move: Any, read: Any, end: Any) -> Any:
         # What is stored could be the program, for all that the compiler knows: read it before.
         column, what = program[c + C_OUT], program[c + C_READ]
         limit, scale = program[c + C_LIMIT], program[c + C_SCALE]
+        # Most often there is one more, how many rows there are, for which no more is worked out.
+        counted = last - c == 2 * CALL and program[c + CALL + C_READ] == R_COUNT
+        beside = program[c + CALL + C_OUT] if counted else 0
         for x in range(run.size):
             k, s2, e2 = run.of[x], run.starts[x], run.ends[x]
             held = move(acc, held, rows, op, s, e, s2, e2)
@@ -140,6 +148,11 @@ def _runner(begin: Any, move: Any, read: Any, end: Any) -> Any:
             word, state = read(acc, held, rows, op, s, e, what, limit, scale)
             to = k * calls + column
             batch.out[to], batch.status[to] = word, state
+            if counted:
+                to = k * calls + beside
+                word, state = read(acc, held, rows, op, s, e, R_COUNT, 0, 0)
+                batch.out[to], batch.status[to] = word, state
+                continue
             for d in range(c + CALL, last, CALL):
                 word, state = read(
                     acc,
@@ -189,7 +202,7 @@ def _stay(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int
 
 _run_rows = _placed(_stay, read_rows)
 _run_count = _placed(move_count, read_count)
-_run_integer = _placed(move_integer, read_integer)
+_run_integer = _runner(load_whole, shift_whole, tell_whole, keep_whole)
 _run_double = _runner(load_sum, shift_sum, tell_sum, keep_sum)
 _run_variance = _placed(move_variance, read_variance)
 _run_least = _placed(move_least, read_least)
@@ -363,7 +376,7 @@ def exclude(acc: Words, kind: int, rows: Rows, op: Operation, b: int, p: int) ->
     elif kind == TRUE:
         evict_true(acc, b, heap, row, op)
     elif kind == INTEGER:
-        evict_integer(acc, b, heap, row, op)
+        evict_integer(acc, b, rows, op, p)
     elif kind == DOUBLE:
         evict_double(acc, b, heap, row, op)
     elif kind == VARIANCE:

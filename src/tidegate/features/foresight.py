@@ -82,17 +82,29 @@ def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None
     It was near the processor when the rows were grouped, but many other rows came since.
     """
     work, first = words_at(batch.work + 8 * (3 * batch.n + lo)), shard[DONE_GROUPS]
-    firsts, n = words_at(batch.work + 8 * (batch.n + lo)), batch.n
+    firsts = words_at(batch.work + 8 * (batch.n + lo))
     row, results = 8 * program[WIDTH], 8 * program[CALLS]
     for g in range(first, min(first + TILE, shard[GROUPS])):
         record = shard[RECORDS] + 8 * work[g]
         _ask(record, record + 8 * program[RECORD])
-        k, last = firsts[g], firsts[n + g]
-        prefetch(batch.work + 8 * k)
+        k = firsts[g]
         _ask(batch.address + row * k, batch.address + row * (k + 1))
-        prefetch(batch.address + row * last)
         for line in range(0, results, LINE):
             prefetch(batch.results + results * k + line)
+
+
+@inline
+def foresee_run(program: Words, batch: Batch, start: int, end: int) -> None:
+    """Ask for the listed rows from `start` to before `end`, and for what is known of them."""
+    row, results = 8 * program[WIDTH], 8 * program[CALLS]
+    listed = words_at(batch.work + 8 * 4 * batch.n)
+    for x in range(start, end):
+        k = listed[x]
+        prefetch(batch.address + row * k)
+        prefetch(batch.address + row * (k + 1) - 8)
+        prefetch(batch.horizon + 8 * k)
+        prefetch(batch.results + results * k)
+        prefetch(batch.results + results * (k + 1) - 8)
 
 
 @inline

@@ -39,16 +39,17 @@ class Batch(NamedTuple):
     """A batch of n rows in the order of their shards.
 
     `rows` has their words and lies at `address`, `ids` has three words of each (identity, hash),
-    `horizons` the horizon of each and after them the newest, `order` their places in the batch as
-    it was given, by which `texts` describes columns. `out`, which lies at `results`, and `status`
-    take a word and a byte for each row and call, those of a row side by side. `work` is the address
-    of scratch for 7 n words, `copy` scratch for an accumulator.
+    `horizons`, which lies at `horizon`, the horizon of each and after them the newest, `order`
+    their places in the batch as it was given, by which `texts` describes columns. `out`, which lies
+    at `results`, and `status` take a word and a byte for each row and call, those of a row side by
+    side. `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator.
     """
 
     n: int
     address: int
     rows: Words
     ids: Words
+    horizon: int
     horizons: Words
     order: Words
     texts: Words
@@ -67,6 +68,7 @@ def charted(chart: Words, texts: int, copy: Words) -> Batch:
         chart[ROWS_AT],
         words_at(chart[ROWS_AT]),
         words_at(chart[IDS]),
+        chart[HORIZONS],
         words_at(chart[HORIZONS]),
         words_at(chart[ORDER]),
         words_at(chart[DESCRIBED] + 8 * DESCRIPTION * (chart[COLUMNS] - texts)),

@@ -19,6 +19,7 @@ from tidegate.features.columns import (
     WORDS,
     identify,
     is_null,
+    name_words,
     word_of,
 )
 from tidegate.features.layout import FLAGS, KEY0, KEY1, PLAIN, SPAN, TEXT, WIDTH
@@ -39,6 +40,9 @@ def describe(described: Words, slots: Words, places: Words, count: int) -> None:
 def names_of(given: Words, program: Words, keys: int, first: int, last: int, ids: Words) -> None:
     """Identity (two words) and hash of the keys of rows [first, last), into `ids`."""
     k0, k1 = program[KEY0], program[KEY1]
+    if keys == 1 and given[FORM] == PLAIN and given[VALID] == 0:
+        name_words(words_at(given[VALUES] + 8 * given[OFFSET]), first, last, k0, k1, ids)
+        return
     for i in range(first, last):
         a, b, h = identify(given, keys, i, k0, k1)
         ids[3 * i], ids[3 * i + 1], ids[3 * i + 2] = a, b, h
@@ -75,6 +79,23 @@ def ranks_of(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words,
 def place(ids: Words, shards: int, bounds: Words, order: Words, ranks: Words, n: int) -> None:
     """As `ranks_of`."""
     ranks_of(ids, shards, bounds, order, ranks, n)
+
+
+@inline
+def list_groups(groups: int, work: Words, n: int, lo: int, hi: int) -> None:
+    """List the rows [lo, hi) group by group; instead of how many it has, where each ends is known.
+
+    A chain from row to row would be waited for at each of them.
+    """
+    top = lo
+    for g in range(2 * n + lo, 2 * n + lo + groups):
+        count = work[g]
+        work[g] = top
+        top += count
+    for k in range(lo, hi):
+        g = 2 * n + work[k]
+        place = work[g]
+        work[4 * n + place], work[g] = k, place + 1
 
 
 class Part(NamedTuple):

@@ -39,6 +39,8 @@ from tidegate.features.layout import (
 from tidegate.features.memory import ROWS, Words, allocate, bytes_at, unfolded, words_at
 from tidegate.features.packing import guard_rows, spared
 
+_63 = np.uint64(63)
+
 
 @unfolded
 def _append(shard: Words, program: Words, records: Words, r: int, batch: Batch, run: Run) -> None:
@@ -91,14 +93,17 @@ def _tail(heap: Words, place: int, start: int, size: int) -> None:
 
 @unfolded
 def _range_ends(
-    rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Run, s: int, e: int
-) -> None:
-    """For each row of a run, numbered from p on, where its RANGE frame starts and ends."""
+    rows: Rows, program: Words, f: int, p: int, batch: Batch, run: Run, s: int, e: int, same: int
+) -> bool:
+    """For each row of a run, numbered from p on, where its RANGE frame starts and ends.
+
+    Gives whether another frame that ends as far before its rows ends at the same ones: if `same`
+    is not 0, this is such a frame, whose ends are there.
+    """
     heap, start, end = rows.heap, program[f + F_START], program[f + F_END]
     exclude = program[f + F_EXCLUDE]
     if rows.chunked == 0:
-        _block_ends(rows, (start, end, exclude), p, batch, run, s, e)
-        return
+        return bool(_block_ends(rows, (start, end, exclude), p, batch, run, s, e, same))
     for x in range(run.size):
         own = p + x
         time = heap[at(rows, own)]
@@ -114,36 +119,90 @@ def _range_ends(
         if exclude and e > own:
             e = own
         run.starts[x], run.ends[x] = s, e
+    return False
 
 
 @unfolded
 def _block_ends(
-    rows: Rows, frame: tuple[int, int, int], p: int, batch: Batch, run: Run, s: int, e: int
-) -> None:
+    rows: Rows,
+    frame: tuple[int, int, int],
+    p: int,
+    batch: Batch,
+    run: Run,
+    s: int,
+    e: int,
+    same: int,
+) -> bool:
     """The same where the rows lie in one block: where they do is stepped along, not worked out."""
     heap, width, (start, end, exclude) = rows.heap, rows.width, frame
     zero = rows.block - rows.origin * width
-    own, first, last = zero + p * width, zero + s * width, zero + e * width
     horizons, of, starts, ends = batch.horizons, run.of, run.starts, run.ends
+    own = zero + p * width
     for x in range(run.size):
-        time = heap[own]
-        lower, upper = max(time - start, horizons[of[x]]), time - end
-        while first < own and heap[first] < lower:
-            first += width
-            s += 1
-        if end == 0:
-            ends[x] = p + x + 1 - exclude
-        else:
-            if e < s:
-                e, last = s, first
-            while last <= own and heap[last] <= upper:
-                last += width
-                e += 1
-            if exclude and last > own:
-                e, last = p + x, own
-            ends[x] = e
-        starts[x] = s
+        starts[x] = max(heap[own] - start, horizons[of[x]])
         own += width
+    _reach(heap, width, zero + s * width, s, starts, run.size)
+    if end == 0:
+        for x in range(run.size):
+            ends[x] = p + x + 1 - exclude
+        return False
+    if not same:
+        own = zero + p * width
+        for x in range(run.size):
+            ends[x] = heap[own] - end + 1
+            own += width
+        _reach(heap, width, zero + e * width, e, ends, run.size)
+    spans = 0
+    for x in range(run.size):
+        spans |= ends[x] - starts[x]
+        ends[x] = max(starts[x], ends[x])
+    return spans >= 0
+
+
+@unfolded
+def _reach(heap: Words, width: int, place: int, p: int, limits: Words, size: int) -> None:
+    """In the place of each limit, which is a time, put the first row from p on that is not earlier.
+
+    Row p lies at `place`; limits never fall, and the row of the run that a limit belongs to is not
+    earlier than it. How many rows pass before a limit is met nobody can foretell: of eight limits
+    it is found out together, so that there is one branch for all of them.
+    """
+    x = 0
+    while x + 8 <= size:
+        l0, l1, l2, l3 = limits[x], limits[x + 1], limits[x + 2], limits[x + 3]
+        l4, l5, l6, l7 = limits[x + 4], limits[x + 5], limits[x + 6], limits[x + 7]
+        p0 = p1 = p2 = p3 = p4 = p5 = p6 = p
+        time = heap[place]
+        while time < l7:
+            p0, p1, p2, p3 = p0 + (time < l0), p1 + (time < l1), p2 + (time < l2), p3 + (time < l3)
+            p4, p5, p6 = p4 + (time < l4), p5 + (time < l5), p6 + (time < l6)
+            p += 1
+            place += width
+            time = heap[place]
+        limits[x], limits[x + 1], limits[x + 2], limits[x + 3] = p0, p1, p2, p3
+        limits[x + 4], limits[x + 5], limits[x + 6], limits[x + 7] = p4, p5, p6, p
+        x += 8
+    _reach_one_by_one(heap, width, place, p, limits, x, size)
+
+
+@unfolded
+def _reach_one_by_one(
+    heap: Words, width: int, place: int, p: int, limits: Words, x: int, size: int
+) -> None:
+    """The same for few limits, from number x on: each step passes a row or meets a limit.
+
+    There is no branch on which it is. (Of comparisons the compiler makes one; times are so far from
+    what fits a word that they do not overflow.)
+    """
+    limit = limits[x]
+    while x < size:
+        following = limits[x + 1]  # behind the last one lies other scratch
+        limits[x] = p
+        earlier = int(np.int64((np.uint64(heap[place]) - np.uint64(limit)) >> _63))
+        p += earlier
+        place += width * earlier
+        x += 1 - earlier
+        limit += (following - limit) * (1 - earlier)
 
 
 @inline
@@ -192,14 +251,17 @@ def take_in_order(
     p = records[r + BASE] + records[r + COUNT]
     _append(shard, program, records, r, batch, run)
     rows = rows_of(shard, program, records, r)
-    least = p + run.size
+    least, end_before, e_before = p + run.size, -1, 0
     for frame in range(program[FRAMES]):
         f, held = program[FRAMES_AT] + FRAME * frame, r + HEADER + 2 * frame
         s, e = records[held], records[held + 1]
+        shared = False
         if program[f + F_ROWS]:
             _rows_ends(rows, program, f, p, batch, run, s)
         else:
-            _range_ends(rows, program, f, p, batch, run, s, e)
+            same = int(end_before == program[f + F_END] and e_before == e)
+            shared = _range_ends(rows, program, f, p, batch, run, s, e, same)
+        end_before, e_before = (program[f + F_END] if shared else -1), e
         for number in range(program[f + F_FIRST], program[f + F_LAST]):
             a = program[ACCUMULATORS_AT] + ACCUMULATOR * number
             op = operation(program, a, r)

@@ -25,6 +25,7 @@ from tidegate.features.foresight import (
     foresee_places,
     foresee_records,
     foresee_rows,
+    foresee_run,
     foresee_slots,
     foresee_tables,
 )
@@ -62,7 +63,15 @@ from tidegate.features.inputs import (
     charted,
     part,
 )
-from tidegate.features.intake import Part, Source, describe, names_of, ranks_of, rows_from
+from tidegate.features.intake import (
+    Part,
+    Source,
+    describe,
+    list_groups,
+    names_of,
+    ranks_of,
+    rows_from,
+)
 from tidegate.features.keys import create_key, empty_key, find_key, sweep_keys
 from tidegate.features.late import glance, take_late
 from tidegate.features.layout import (
@@ -99,7 +108,6 @@ from tidegate.features.memory import (
     Words,
     bytes_at,
     kernel,
-    prefetch,
     words_at,
 )
 from tidegate.features.packing import keep_key
@@ -107,6 +115,9 @@ from tidegate.features.runs import take_in_order
 
 # What a kernel does besides: read columns before it takes their rows in, write results after.
 READING, WRITING = 1, 2
+
+# Rows of a key in a batch from which on its record is taken to be near when a row comes.
+_OFTEN = 4
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
@@ -116,16 +127,20 @@ FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
 def _group(
     shard: Words, program: Words, batch: Batch, directory: int, shards: int, lo: int, hi: int
 ) -> int:
-    """Chain the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
+    """Group the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
 
-    Scratch: next row of the same key, then for each group its first and last row and its record.
+    Scratch: the group of each row; for each group its first row, then how many it has until they
+    are listed, then its record.
     """
     width, records = program[RECORD], words_at(shard[RECORDS])
     work, n = words_at(batch.work), batch.n
+    if shard[DONE_ROWS] == hi - lo:
+        return FINISHED  # they are listed, too
+    many = hi - lo > _OFTEN * shard[KEYS]
     while shard[DONE_ROWS] < hi - lo:
         done = shard[DONE_ROWS]
         k = lo + done
-        if done % TILE == 0 and done > 0:
+        if done % TILE == 0 and done > 0 and not many:
             ahead = min(k + TILE, hi)
             foresee_slots(directory, shards, batch.ids, k, ahead)
             foresee_keys(directory, shards, program, batch, k, ahead, RUN + 1)
@@ -140,16 +155,16 @@ def _group(
                 return RECORDS_FULL
             else:
                 r = create_key(shard, width, id0, id1, hashed, slot)
-        g, work[k] = records[r + RUN], -1
+        g = records[r + RUN]
         if g < 0:
             g = lo + shard[GROUPS]
             shard[GROUPS] += 1
             records[r + RUN] = g
-            work[n + g], work[3 * n + g] = k, r
-        else:
-            work[work[2 * n + g]] = k
-        work[2 * n + g] = k
+            work[n + g], work[2 * n + g], work[3 * n + g] = k, 0, r
+        work[k] = g
+        work[2 * n + g] += 1
         shard[DONE_ROWS] += 1
+    list_groups(shard[GROUPS], work, n, lo, hi)
     return FINISHED
 
 
@@ -241,13 +256,14 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
             foresee_rows(shard, program, batch, lo)
             foresee_tables(shard, program, batch, lo)
         g = lo + done
-        r, k, m = work[3 * n + g], work[n + g], 0
-        while k >= 0:
-            work[4 * n + lo + m] = k
-            prefetch(batch.address + 8 * k * program[WIDTH])
-            m, k = m + 1, work[k]
-        listed = batch.work + 8 * (4 * n + lo)
-        run = Run(listed, words_at(listed), m, starts, ends)
+        r, end = work[3 * n + g], work[2 * n + g]
+        start = work[2 * n + g - 1] if done > 0 else lo
+        if done == 0:
+            foresee_run(program, batch, start, end)
+        if done + 1 < shard[GROUPS]:
+            foresee_run(program, batch, end, work[2 * n + g + 1])
+        listed = batch.work + 8 * (4 * n + start)
+        run = Run(listed, words_at(listed), end - start, starts, ends)
         need = _need(program, records, r, batch, run)
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
@@ -441,6 +457,7 @@ def gaze(
         0,
         nothing,
         nothing,
+        0,
         nothing,
         nothing,
         nothing,

@@ -15,8 +15,6 @@ from tidegate.features.accumulators import (
     VALUE,
     Answer,
     Operation,
-    mover,
-    never,
     passes,
 )
 from tidegate.features.history import Rows, at
@@ -26,50 +24,134 @@ from tidegate.features.memory import Words, bits, real, unfolded
 # Sum of integers: count, then 128 bits, low word first. Law: exact, inverse.
 
 
+class Whole(NamedTuple):
+    """The accumulator of a sum of integers; over a run of rows it stays in registers."""
+
+    rows: int
+    low: int
+    high: int
+
+
 @inline
-def _wide(acc: Words, b: int, word: int, high: int) -> None:
-    low = np.uint64(acc[b + 1]) + np.uint64(word)
+def load_whole(acc: Words, b: int) -> Whole:
+    """The sum that is kept from word b on."""
+    return Whole(acc[b], acc[b + 1], acc[b + 2])
+
+
+@inline
+def keep_whole(acc: Words, b: int, kept: Whole) -> None:
+    """Keep a sum from word b on."""
+    acc[b], acc[b + 1], acc[b + 2] = kept.rows, kept.low, kept.high
+
+
+@inline
+def _let_in(held: Whole, rows: Rows, op: Operation, p: int, there: int) -> Whole:
+    """With row p, if `there` has all bits; without it, if none."""
+    heap, row = rows.heap, at(rows, p)
+    there &= -int(passes(heap, row, op))
+    word = heap[row + op.value] & there
+    low = np.uint64(held.low) + np.uint64(word)
     carry = 1 if low < np.uint64(word) else 0
-    acc[b + 1] = np.int64(low)
-    acc[b + 2] += high + carry
+    return Whole(held.rows - there, int(np.int64(low)), held.high + (word >> 63) + carry)
 
 
 @inline
-def add_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
-    """Let a row in."""
-    if passes(heap, row, op):
-        word = heap[row + op.value]
-        acc[b] += 1
-        _wide(acc, b, word, word >> 63)
+def _let_out(held: Whole, rows: Rows, op: Operation, p: int, there: int) -> Whole:
+    """The inverse of `_let_in`."""
+    heap, row = rows.heap, at(rows, p)
+    there &= -int(passes(heap, row, op))
+    word = heap[row + op.value] & there
+    low = np.uint64(held.low) - np.uint64(word)
+    borrow = 1 if np.uint64(held.low) < np.uint64(word) else 0
+    return Whole(held.rows + there, int(np.int64(low)), held.high - (word >> 63) - borrow)
 
 
 @inline
-def evict_integer(acc: Words, b: int, heap: Words, row: int, op: Operation) -> None:
-    """Take a row out."""
-    if passes(heap, row, op):
-        word = heap[row + op.value]
-        acc[b] -= 1
-        # Less x is plus the bits of ~x and one more, over 128 bits.
-        _wide(acc, b, ~word, ~(word >> 63))
-        _wide(acc, b, 1, 0)
+def _whole_anywhere(
+    held: Whole, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+) -> Whole:
+    if e2 - s2 < abs(s2 - s) + abs(e2 - e) or s2 >= e or e2 <= s:
+        held, s, e = Whole(0, 0, 0), s2, s2
+    for p in range(s2, s):
+        held = _let_in(held, rows, op, p, -1)
+    for p in range(s, s2):
+        held = _let_out(held, rows, op, p, -1)
+    for p in range(e2, e):
+        held = _let_out(held, rows, op, p, -1)
+    for p in range(e, e2):
+        held = _let_in(held, rows, op, p, -1)
+    return held
 
 
-move_integer = mover(add_integer, evict_integer, never, 3)
+@unfolded
+def shift_whole(
+    acc: Words, held: Whole, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+) -> Whole:
+    """The sum of frame (s2, e2) from that of frame (s, e).
+
+    Most often no more than two rows leave or enter, and nobody can foretell how many: they do so
+    without a branch, which the compiler would make of comparisons.
+    """
+    if s <= s2 < e <= e2 and (s2 - s) + (e2 - e) <= e2 - s2:
+        for _ in range(2):
+            leaves = (s - s2) >> 63
+            held = _let_out(held, rows, op, s, leaves)
+            s -= leaves
+        for p in range(s, s2):
+            held = _let_out(held, rows, op, p, -1)
+        for _ in range(2):
+            enters = (e - e2) >> 63
+            held = _let_in(held, rows, op, e - 1 - enters, enters)
+            e -= enters
+        for p in range(e, e2):
+            held = _let_in(held, rows, op, p, -1)
+    elif s2 != s or e2 != e:
+        held = _whole_anywhere(held, rows, op, s, e, s2, e2)
+    return held
+
+
+@inline
+def move_integer(
+    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int, e2: int
+) -> None:
+    """Move the sum that is kept from word b on from frame (s, e) to (s2, e2)."""
+    keep_whole(acc, b, shift_whole(acc, load_whole(acc, b), rows, op, s, e, s2, e2))
+
+
+@inline
+def add_integer(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
+    """Let row p in."""
+    keep_whole(acc, b, _let_in(load_whole(acc, b), rows, op, p, -1))
+
+
+@inline
+def evict_integer(acc: Words, b: int, rows: Rows, op: Operation, p: int) -> None:
+    """Take row p out."""
+    keep_whole(acc, b, _let_out(load_whole(acc, b), rows, op, p, -1))
 
 
 _GREATEST = 2**63 - 1
+_ONE = 0x3FF0000000000000  # the bits of 1.0
 
 
 @inline
-def read_integer(
-    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
+def tell_whole(
+    acc: Words,
+    held: Whole,
+    rows: Rows,
+    op: Operation,
+    s: int,
+    e: int,
+    read: int,
+    limit: int,
+    scale: int,
 ) -> Answer:
     """The sum of integers, their mean or number."""
     if read == R_COUNT:
-        return acc[b], VALUE
-    if acc[b] == 0:
+        return held.rows, VALUE
+    if held.rows == 0:
         return 0, NULL
-    low, high = acc[b + 1], acc[b + 2]
+    low, high = held.low, held.high
     fits = high == (low >> 63)
     if read == R_INTEGER_SUM:
         # The least decimal has as many digits as the greatest; the least integer is one further.
@@ -78,7 +160,16 @@ def read_integer(
             return 0, OVERFLOW
         return low, VALUE
     total = float(low) if fits else float(high) * 2.0**64 + float(np.uint64(low))
-    return bits(total / float(acc[b]) / real(scale)), VALUE
+    mean = total / float(held.rows)
+    return bits(mean if scale == _ONE else mean / real(scale)), VALUE
+
+
+@inline
+def read_integer(
+    acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, read: int, limit: int, scale: int
+) -> Answer:
+    """The sum of integers, their mean or number."""
+    return tell_whole(acc, load_whole(acc, b), rows, op, s, e, read, limit, scale)
 
 
 # Sum of doubles: count, a double-double (Dekker), the bits that even that had to drop, and the
