@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,17 @@ _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kin
 _PLACE = DESCRIPTION - 1  # words that say where a column lies
 _NONE: Mapping[int, str] = {}
 NOTHING: Words = np.zeros(1, dtype=np.int64)
+
+
+class Results(NamedTuple):
+    """A column for each call, and by the number of a call why rows of its column have errors."""
+
+    columns: list[Column]
+    errors: Mapping[int, Mapping[int, str]]
+
+    def found(self) -> Iterator[Found]:
+        """Each column with its errors."""
+        return ((column, self.errors.get(c, _NONE)) for c, column in enumerate(self.columns))
 
 
 class Scratch:
@@ -213,9 +224,9 @@ class Writer:
         self._fills = [(int(c in words), words.get(c, 0)) for c in range(self.calls)]
         self._plans.clear()
 
-    def empty(self) -> list[Found]:
+    def empty(self) -> Results:
         """Columns without rows."""
-        return [(pa.array([], t), _NONE) for t in self._shape.arrow]
+        return Results([pa.array([], t) for t in self._shape.arrow], {})
 
     def begin(self, batch: Batch) -> Slab:
         """Memory for the results of a batch, of which its chart tells."""
@@ -223,7 +234,7 @@ class Writer:
         batch.chart[SLAB] = slab.address
         return slab
 
-    def write(self, batch: Batch, directory: Words, run: Any) -> list[Found]:
+    def write(self, batch: Batch, directory: Words, run: Any) -> Results:
         """A column for each call."""
         n, slab, words = batch.n, Slab(self._shape, batch.n), self.plan(batch.n).copy()
         out, status, ranks, memory = batch.out, batch.status, batch.ranks, slab.memory
@@ -241,18 +252,16 @@ class Writer:
             emit(out, status, ranks, 0, n, words, memory)
         return self.end(batch, slab, words, directory)
 
-    def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> list[Found]:
+    def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> Results:
         """The columns that were written to a slab, with what came out besides."""
-        slab.nulls, errors = words[NULLS::PLAN].tolist(), words[ERRORS::PLAN].tolist()
-        found: list[Found] = [(Piece(slab, c), _NONE) for c in range(self.calls)]
-        if any(errors):
-            found = [
-                (piece, self._errors(c, batch) if errors[c] else _NONE)
-                for c, (piece, _) in enumerate(found)
-            ]
+        slab.nulls, wrong = words[NULLS::PLAN].tolist(), words[ERRORS::PLAN].tolist()
+        columns: list[Column] = [Piece(slab, c) for c in range(self.calls)]
         for c in self._texts:
-            found[c] = (self._text(slab, c, batch, directory), found[c][1])
-        return found
+            columns[c] = self._text(slab, c, batch, directory)
+        if any(wrong):
+            failed = [c for c, count in enumerate(wrong) if count]
+            return Results(columns, {c: self._errors(c, batch) for c in failed})
+        return Results(columns, {})
 
     def plan(self, n: int) -> Words:
         """`PLAN` words for each call, as `emit` wants a copy of them."""

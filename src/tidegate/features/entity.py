@@ -21,8 +21,8 @@ from tidegate.features.batch import (
     ALONE,
     SHARDS,
     Batch,
-    Found,
     Reader,
+    Results,
     Writer,
 )
 from tidegate.features.intake import name_keys
@@ -137,10 +137,10 @@ class EntityState:
         `times` is the event time of each row, `newest` the greatest event time of the stream up to
         and with it; int64 microseconds, shape (n,).
         """
-        found = self.take(Columns(events), times=times, newest=newest)
-        return [Evaluated(array_of(values), errors) for values, errors in found]
+        taken = self.take(Columns(events), times=times, newest=newest)
+        return [Evaluated(array_of(values), errors) for values, errors in taken.found()]
 
-    def take(self, columns: Columns, *, times: Integers, newest: Integers) -> list[Found]:
+    def take(self, columns: Columns, *, times: Integers, newest: Integers) -> Results:
         """As `update`, from columns that may not be in a batch yet; the results are written once.
 
         What comes out may be read by kernels before it is made arrays of.
@@ -154,9 +154,9 @@ class EntityState:
             self._take(columns.within(i, _PASS), times[i : i + _PASS], newest[i : i + _PASS])
             for i in range(0, n, _PASS)
         ]
-        return [_joined(results) for results in zip(*parts, strict=True)]
+        return _joined(parts)
 
-    def _take(self, columns: Columns, times: Integers, newest: Integers) -> list[Found]:
+    def _take(self, columns: Columns, times: Integers, newest: Integers) -> Results:
         n, wide = columns.rows, columns.rows > ALONE
         batch = self._reader.read(columns, times, newest, self._threads.run)
         charts: Words = np.array([batch.charted], dtype=np.int64)
@@ -190,11 +190,11 @@ class EntityState:
 
         self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
 
-    def _end(self, batch: Batch, slab: Slab) -> list[Found]:
+    def _end(self, batch: Batch, slab: Slab) -> Results:
         """What came out for a batch that was taken in."""
-        found = self._writer.end(batch, slab, batch.planned, self._directory)
+        results = self._writer.end(batch, slab, batch.planned, self._directory)
         self._compact(batch.n)
-        return found
+        return results
 
     def _sparse(self) -> list[Shard]:
         """The shards much of whose heap lies in blocks that are free."""
@@ -209,7 +209,7 @@ class EntityState:
         `keys` has the key columns of the plan. A frame that ends at the current row has none.
         """
         if not len(keys):
-            return [Evaluated(array_of(values), {}) for values, _ in self._writer.empty()]
+            return [Evaluated(array_of(values), {}) for values in self._writer.empty().columns]
         batch = self._reader.names(Columns(keys))
         horizon = newest - int(self._layout.program[SPAN])
         with self._lock:
@@ -227,8 +227,8 @@ class EntityState:
                 if stopped < 0:
                     break
                 self._shards[stopped >> 2].grow(stopped & 3)
-            found = self._writer.write(batch, self._directory, self._threads.run)
-        return [Evaluated(array_of(values), errors) for values, errors in found]
+            results = self._writer.write(batch, self._directory, self._threads.run)
+        return [Evaluated(array_of(values), errors) for values, errors in results.found()]
 
     def amend(self, events: pa.RecordBatch, *, times: Integers, changed: Collection[str]) -> int:
         """Let rows that are kept have other values in the columns `changed`; gives how many do.
@@ -330,7 +330,7 @@ class EntityState:
 
 def take_together(
     states: Sequence[EntityState], columns: Columns, *, times: Integers, newest: Integers
-) -> list[list[Found]]:
+) -> list[Results]:
     """What `take` gives of each state, for at most `ALONE` rows: one kernel does all of it.
 
     Each call of a kernel costs as much as some rows, and while it takes rows of one state in it
@@ -373,8 +373,12 @@ def _advance(
         states[entity]._shards[first].grow(stopped & 3)
 
 
-def _joined(parts: Sequence[Found]) -> Found:
-    errors: dict[int, str] = {}
-    for i, (_, wrong) in enumerate(parts):
-        errors.update({row + i * _PASS: why for row, why in wrong.items()})
-    return pa.concat_arrays([array_of(values) for values, _ in parts]), errors
+def _joined(parts: Sequence[Results]) -> Results:
+    """The results of passes, one behind the other."""
+    errors: dict[int, dict[int, str]] = {}
+    for i, part in enumerate(parts):
+        for c, wrong in part.errors.items():
+            rows = errors.setdefault(c, {})
+            rows.update({row + i * _PASS: why for row, why in wrong.items()})
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return Results([pa.concat_arrays(list(map(array_of, each))) for each in columns], errors)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.errors import RequestError
-from tidegate.features.batch import ALONE, Found
+from tidegate.features.batch import ALONE, Found, Results
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
 from tidegate.features.entity import EntityState, take_together
 from tidegate.features.fills import filled, fills_of
@@ -253,7 +253,6 @@ class _Set:
 
 _TOGETHER = 4096  # events that are worth waking other threads for
 _SIDE_BY_SIDE = 8  # entities, of a batch or of the one begun after it
-_Results: TypeAlias = "list[Found]"
 
 
 class _Layer:
@@ -269,11 +268,11 @@ class _Layer:
             for e in layer.entities
         ]
         self._declared: _Set | None = None  # what is evaluated where a label comes
-        self._running: list[Future[_Results]] = []  # the entities on what was begun last
+        self._running: list[Future[Results]] = []  # the entities on what was begun last
 
     def begin(
         self, table: Table, *, times: Integers, newest: Integers
-    ) -> Callable[[], list[_Results]]:
+    ) -> Callable[[], list[Results]]:
         """Begin with the columns and windows of this layer; gives what waits for the windows."""
         self._prepare(table, self._set)
         columns = table.columns
@@ -292,12 +291,15 @@ class _Layer:
             results = [s.take(columns, times=times, newest=newest) for _, s in self.states]
         return lambda: results
 
-    def end(self, table: Table, results: list[_Results]) -> None:
+    def end(self, table: Table, results: list[Results]) -> None:
         """Take what the windows gave into the table."""
-        for (entity, _), found in zip(self.states, results, strict=True):
-            table.take(entity.outputs, found)
+        for (entity, _), taken in zip(self.states, results, strict=True):
+            if taken.errors or table.errors:
+                table.take(entity.outputs, list(taken.found()))
+            else:
+                table.columns.put_all(dict(zip(entity.outputs, taken.columns, strict=True)))
 
-    def _ended(self, running: list[Future[_Results]]) -> list[_Results]:
+    def _ended(self, running: list[Future[Results]]) -> list[Results]:
         wait(running)
         if running is self._running:
             self._running = []  # results are not held any longer than they are wanted
@@ -342,7 +344,7 @@ def _others() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="entities")
 
 
-def _after(before: Future[_Results] | None, task: Callable[[], _Results]) -> _Results:
+def _after(before: Future[Results] | None, task: Callable[[], Results]) -> Results:
     """Do a task when the one before it has ended, which was handed in before and so has begun."""
     if before is not None:
         wait([before])
