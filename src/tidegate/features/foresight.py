@@ -37,6 +37,7 @@ TILE = 32
 LINE = 64
 _LEAVING = 3  # rows that are asked for ahead of their leaving a frame
 _TOLD_APART = 2  # of them, those whose values are looked for in tables
+_NEAR = 2048  # rows
 AHEAD = 24  # rows between asking for memory and its use where each row's is known at once
 
 
@@ -95,7 +96,12 @@ def foresee_records(shard: Words, program: Words, batch: Batch, lo: int) -> None
 
 @inline
 def foresee_run(program: Words, batch: Batch, start: int, end: int) -> None:
-    """Ask for the listed rows from `start` to before `end`, and for what is known of them."""
+    """Ask for the listed rows from `start` to before `end`, and for what is known of them.
+
+    A small batch is near since it was read.
+    """
+    if batch.n <= _NEAR:
+        return
     row, results = 8 * program[WIDTH], 8 * program[CALLS]
     listed = words_at(batch.work + 8 * 4 * batch.n)
     for x in range(start, end):

@@ -43,6 +43,8 @@ from tidegate.features.packing import guard_rows, is_awaited, keep_key, keep_out
 
 # Keys of a shard: an open-addressing table of (32 bits of the hash, record).
 
+FEW_STEPS = 32  # of a sweep, which are foreseen together
+
 
 @inline
 def home_of(entry: int, bits: int) -> int:
@@ -126,6 +128,15 @@ def empty_key(shard: Words, program: Words, records: Words, r: int) -> None:
 
 
 @inline
+def foresee_sweep(shard: Words, program: Words, steps: int) -> None:
+    """Ask for what `sweep_keys` is going to look at in at most `FEW_STEPS` steps."""
+    if steps <= FEW_STEPS:
+        first = shard[RECORDS] + 8 * ((shard[CURSOR] + 1) * program[RECORD] + FRONTIER)
+        for step in range(steps):
+            prefetch(first + 8 * step * program[RECORD])
+
+
+@inline
 def sweep_keys(shard: Words, program: Words, horizon: int, steps: int) -> None:
     """Free keys whose rows all lie before the horizon, looking at so many records."""
     records, width = words_at(shard[RECORDS]), program[RECORD]
@@ -134,7 +145,8 @@ def sweep_keys(shard: Words, program: Words, horizon: int, steps: int) -> None:
         if index >= shard[RECORDS_USED]:
             index = 1
         shard[CURSOR] = index
-        prefetch(shard[RECORDS] + 8 * ((index + 8) * width + FRONTIER))
+        if steps > FEW_STEPS:
+            prefetch(shard[RECORDS] + 8 * ((index + 8) * width + FRONTIER))
         frontier = records[index * width + FRONTIER]
         dead = frontier != FREED and frontier < horizon
         if dead and not is_awaited(shard, index * width):

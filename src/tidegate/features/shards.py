@@ -72,7 +72,7 @@ from tidegate.features.intake import (
     ranks_of,
     rows_from,
 )
-from tidegate.features.keys import create_key, empty_key, find_key, sweep_keys
+from tidegate.features.keys import create_key, empty_key, find_key, foresee_sweep, sweep_keys
 from tidegate.features.late import glance, take_late
 from tidegate.features.layout import (
     BASE,
@@ -118,6 +118,8 @@ READING, WRITING = 1, 2
 
 # Rows of a key in a batch from which on its record is taken to be near when a row comes.
 _OFTEN = 4
+
+_SWEPT = 2  # records that are looked at for each row, whether their keys are idle
 
 # What a kernel stopped for.
 FINISHED, TABLE_FULL, RECORDS_FULL, HEAP_FULL = range(4)
@@ -272,7 +274,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         _key(shard, program, r, batch, run)
         records[r + RUN] = -1
         shard[DONE_GROUPS] += 1
-    sweep_keys(shard, program, batch.horizons[n], 2 * (hi - lo))
+    sweep_keys(shard, program, batch.horizons[n], _SWEPT * (hi - lo))
     shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
     return FINISHED
 
@@ -315,7 +317,9 @@ def _gather(
             end = s
             break
     for s in range(first, end):
-        foresee_places(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
+        shard = words_at(directory + 8 * DIRECTORY * s)
+        foresee_places(shard, program, batch, bounds[s])
+        foresee_sweep(shard, program, _SWEPT * (bounds[s + 1] - bounds[s]))
     for s in range(first, end):
         foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     return -1 if why == FINISHED else int(4 * end + why)
