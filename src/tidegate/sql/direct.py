@@ -77,16 +77,17 @@ class Direct:
         self._shape = Shape([type_ for _, type_ in outputs])
         self._forms = [_FORMS.get(type_.kind, steps.PLAIN) for _, type_ in outputs]
         self._scratch: Words = np.empty(0, dtype=np.int64)
+        self._roomy = -1  # rows that the scratch was had for last
         self._truths: Words = np.zeros((len(outputs), 5), dtype=np.int64)
         self._truths[:, 0], self._truths[:, 1] = self._assembly.results, steps.TRUTH
+        self._wanted: Words = self._truths.ravel().copy()
+        self._wanted[1::5] = self._forms
 
     def run(self, columns: Columns, spread: Spread | None = None) -> Slab:
         """The values of each tree; with `spread` section by section. Raises: GiveUp."""
-        slab, wanted = Slab(self._shape, columns.rows), list[int]()
-        results = zip(self._assembly.results, self._forms, slab.spans, strict=True)
-        for register, form, (valid, _, values, _) in results:
-            wanted += (register, form, slab.address + valid, slab.address + values, 0)
-        outputs = np.array(wanted, dtype=np.int64)
+        slab, outputs = Slab(self._shape, columns.rows), self._wanted.copy()
+        for o, (valid, _, values, _) in enumerate(slab.spans):
+            outputs[5 * o + 2], outputs[5 * o + 3] = slab.address + valid, slab.address + values
         if spread is None:
             self._run(self._described(columns), columns.rows, outputs, self._room(columns.rows))
         else:
@@ -149,6 +150,9 @@ class Direct:
 
     def _room(self, rows: int) -> Words:
         """Memory for the registers, kept for the next batch."""
+        if rows == self._roomy:
+            return self._scratch
+        self._roomy = rows
         size = _words(rows, self._assembly.registers)
         if len(self._scratch) < size or len(self._scratch) > max(_ROOM_MIN, 64 * size):
             self._scratch = np.empty(size, dtype=np.int64)
