@@ -14,6 +14,7 @@ from sink_rows import captured
 from sink_rows import settings as written
 
 from tidegate.errors import UnreachableError
+from tidegate.sinks import courier as courier_module
 from tidegate.sinks.contract import Delivery, Sink
 from tidegate.sinks.courier import Courier, Pace
 from tidegate.sinks.ledger import Ledger, Position
@@ -141,6 +142,16 @@ def test_a_delivery_is_made_when_enough_bytes_are_there(make: Make, outside: Out
     sizes = [until - first for first, until in outside.deliveries]
     assert 5 < len(sizes) < 20
     assert all(70 <= size <= 200 for size in sizes)
+
+
+def test_no_more_is_read_for_a_delivery_than_the_rows_before_let_expect(
+    make: Make, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wide rows would else fill the memory at the begin of each delivery."""
+    monkeypatch.setattr(courier_module, "_ROW_BYTES_ASSUMED", 1)  # they have eight
+    courier, _ = caught_up(make, rows=1000, pace=Pace(every_us=SECOND, bytes_max=800))
+    settle(courier)
+    assert outside.deliveries == [(0, 800), (800, 900), (900, 1000)]
 
 
 def test_few_rows_far_apart_are_gathered(make: Make, outside: Outside, clock: ManualClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,27 @@ def documents(rows: pa.Table, folder: Path) -> list[Any]:
     (text,) = written(folder, rows, path="all", form="json").values()
     found: list[Any] = json.loads(text)
     return found
+
+
+def _ending(rows: pa.Table, offset: int) -> pa.Table:
+    at = rows.schema.get_field_index("log_offset")
+    return rows.set_column(at, rows.schema.field(at), pa.array([offset] * rows.num_rows))
+
+
+def test_files_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """So that what a delivery is spelled as, larger than its rows, is never whole in memory."""
+    layout = opened(settings("blobs", path=WINDOW_PATH, form="json"), window_rows(1), tmp_path)
+    rows = window_rows(1)
+    ids = pa.array([["x" * 1000] * 20] * 2)
+    rows = rows.set_column(1, rows.schema.field(1), ids)
+    many = pa.concat_tables([_ending(rows, offset) for offset in range(500)])
+    tracemalloc.start()
+    try:
+        size = sum(len(content) for _, content in layout._layout.files(Delivery(0, 500, many)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < size / 4
 
 
 # Window rows

@@ -7,6 +7,7 @@ Files".
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,11 +83,12 @@ def container(schema: str, records: Iterable[pa.BinaryArray], *, marker: bytes) 
     """
     meta = longs(np.array([2]))[0].as_py()
     meta += string("avro.codec") + string("null") + string("avro.schema") + string(schema) + b"\0"
-    parts = [b"Obj\x01", meta, marker]
+    file = io.BytesIO()  # whose value is not copied, as joined pieces would be
+    file.writelines([b"Obj\x01", meta, marker])
     for piece in records:
         for first in range(0, len(piece), BLOCK_RECORDS):
             block: Any = piece[first : first + BLOCK_RECORDS]
             content = b"".join(block.to_pylist())
             sizes: Any = longs(np.array([len(block), len(content)])).to_pylist()
-            parts += [*sizes, content, marker]
-    return b"".join(parts)
+            file.writelines([*sizes, content, marker])
+    return file.getvalue()

@@ -40,7 +40,7 @@ SCHEMA = {
 }
 _IDS = 1024
 _TAKEN = 4 * avro.BLOCK_RECORDS  # rows of a file that are encoded at a time
-_READ_BYTES = 4 << 20  # of the log at a time
+_READ_BYTES = 1 << 20  # of the log at a time, or one entry
 _SCHEMA_TEXT = json.dumps(SCHEMA, separators=(",", ":"))
 _PARTITION_KEY = "x-opt-partition-key"
 _MAP_END = b"\0"

@@ -21,7 +21,7 @@ from tidegate.sinks.ledger import Ledger, Position
 _log = structlog.get_logger()
 
 _ALL_ROWS = 1 << 62
-_ROW_BYTES_ASSUMED = 512  # until some rows were seen
+_ROW_BYTES_ASSUMED = 512  # before the first rows; then as of those read last
 _READ_ROWS_MAX = 16_384  # read at a time: a sink that has fallen behind must not fill the memory
 _DOUBLINGS_MAX = 40  # beyond, every pause is the longest anyway
 
@@ -93,6 +93,7 @@ class Courier:
         self._position: Position | None = None
         self._held: list[Delivery] = []
         self._scanned = start
+        self._row_bytes = _ROW_BYTES_ASSUMED
         self._since: int | None = None  # from when on, at the latest, the oldest row has waited
 
     def step(self, *, drain: bool = False) -> int:
@@ -153,7 +154,7 @@ class Courier:
         """How many more rows fit into the delivery, judged by the size of those read so far."""
         rows = sum(d.rows.num_rows for d in self._held)
         size = self._held_bytes()
-        row_bytes = max(1, size // rows) if rows else _ROW_BYTES_ASSUMED
+        row_bytes = max(1, size // rows) if rows else self._row_bytes
         by_bytes = (self._pace.bytes_max - size) // row_bytes
         return max(1, min(self._pace.rows_max - rows, by_bytes))
 
@@ -169,6 +170,7 @@ class Courier:
         read = self._feed.read(self._scanned, until=end, rows_max=min(room, _READ_ROWS_MAX))
         self._scanned = read.next_offset
         if read.rows.num_rows:
+            self._row_bytes = max(1, read.rows.nbytes // read.rows.num_rows)
             self._held.append(read)
 
     # -- delivering ------------------------------------------------------------------------------

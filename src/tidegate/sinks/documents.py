@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from tidegate.sinks.store import File
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _WINDOW_NAMES = [field.name for field in WINDOW_COLUMNS]
+_LINES = b"", b"\n", b"\n"
 # As Python's objects rows take many times the memory: so few are made at a time.
 _SPELLED_ROWS, _SPELLED_BYTES = 512, 256 << 10
 # The time that fills the holes of a path: the first of these that the rows have.
@@ -45,27 +48,28 @@ class DocumentLayout:
         self.pattern = self._template.pattern(rf"/(?:-?\d+_)?\d{{19}}(?:-\d+)?\.{ending}")
         self._ending = ending
 
-    def files(self, delivery: Delivery) -> list[File]:
-        """The files of a delivery: their keys and contents."""
-        rows = delivery.rows
+    def files(self, delivery: Delivery) -> Iterator[File]:
+        """The files of a delivery, made one after the other: their keys and contents."""
+        rows = self._own(delivery.rows)
         if not rows.num_rows:
-            return []
-        offsets: list[int] = rows.column("log_offset").to_numpy().tolist()
-        times: list[int] = rows.column(self._time).cast(pa.int64()).to_numpy().tolist()
+            return
+        offsets: list[int] = delivery.rows.column("log_offset").to_numpy().tolist()
+        times: list[int] = delivery.rows.column(self._time).cast(pa.int64()).to_numpy().tolist()
         found = groups(
             self._template,
-            columns={name: rows.column(name) for name in self._template.values},
+            columns={name: delivery.rows.column(name) for name in self._template.values},
             times=times,
             apart=self._apart(offsets),
         )
-        documents = list(self._documents(rows))
-        return [
-            (
-                f"{group.path}/{self._name(group.rows, offsets, times)}.{self._ending}",
-                self._content([documents[row] for row in group.rows]),
-            )
-            for group in found
-        ]
+        documents = _documents(rows, [row for group in found for row in group.rows])
+        for group in found:
+            key = f"{group.path}/{self._name(group.rows, offsets, times)}.{self._ending}"
+            yield key, self._content(islice(documents, len(group.rows)))
+
+    def _own(self, rows: pa.Table) -> pa.Table:
+        """The columns that are written: of a window query those that it has itself."""
+        own = rows.num_columns - (len(_WINDOW_NAMES) if self._is_window else 0)
+        return rows.select(range(own))
 
     def _apart(self, offsets: Sequence[int]) -> Sequence[int] | None:
         if self._form == "event":
@@ -79,21 +83,15 @@ class DocumentLayout:
             return f"{times[rows[0]]}_{first:019d}" + (f"-{number}" if number else "")
         return f"{first:019d}" if self._is_window else f"{first:019d}-{last:019d}"
 
-    def _documents(self, rows: pa.Table) -> Iterator[bytes]:
-        if self._is_window:
-            rows = rows.select(range(rows.num_columns - len(_WINDOW_NAMES)))
-        spelled = pa.Table.from_arrays(
-            [_spelled(c.combine_chunks()) for c in rows.columns], names=rows.column_names
-        )
-        row_bytes = 1 + spelled.nbytes // max(1, spelled.num_rows)
-        step = max(1, min(_SPELLED_ROWS, _SPELLED_BYTES // row_bytes))
-        for first in range(0, spelled.num_rows, step):
-            yield from map(_ENCODER.encode, spelled.slice(first, step).to_pylist())
-
-    def _content(self, documents: Sequence[bytes]) -> bytes:
-        if self._form == "json":
-            return b"[" + b",\n".join(documents) + b"]\n"
-        return b"\n".join(documents) + b"\n"
+    def _content(self, documents: Iterator[bytes]) -> bytes:
+        before, between, after = (b"[", b",\n", b"]\n") if self._form == "json" else _LINES
+        content = io.BytesIO()
+        content.write(before)
+        for number, document in enumerate(documents):
+            content.write(between if number else b"")
+            content.write(document)
+        content.write(after)
+        return content.getvalue()
 
     def read(self, key: str, content: bytes) -> pa.Table:
         """The `event_id` and `log_offset` of the rows in a file."""
@@ -107,6 +105,26 @@ class DocumentLayout:
         return pa.table(
             {"event_id": pa.array(ids, pa.string()), "log_offset": pa.array(offsets, pa.int64())}
         )
+
+
+def _documents(rows: pa.Table, places: Sequence[int]) -> Iterator[bytes]:
+    """The rows at these places, in that order, as JSON; few of them are spelled at a time."""
+    row_bytes = 1 + rows.nbytes // rows.num_rows
+    step = max(1, min(_SPELLED_ROWS, _SPELLED_BYTES // row_bytes))
+    for first in range(0, len(places), step):
+        columns = [_spelled(c.combine_chunks()) for c in _at(rows, places[first : first + step])]
+        spelled = pa.Table.from_arrays(columns, names=rows.column_names)
+        yield from map(_ENCODER.encode, spelled.to_pylist())
+
+
+def _at(rows: pa.Table, places: Sequence[int]) -> Sequence[Any]:
+    """The columns of the rows at these places; what lies together is not copied."""
+    low, high = min(places), max(places)
+    # From the stretch that holds them, so that the chunks around it are not looked at.
+    stretch = rows.slice(low, high - low + 1)
+    if list(places) == list(range(low, high + 1)):
+        return stretch.columns
+    return stretch.take(pa.array([place - low for place in places], pa.int64())).columns
 
 
 def _offset_in(key: str) -> int:
