@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -52,6 +52,8 @@ TABLE_IDS = 1 << 19
 
 _ALL_BITS = (1 << 64) - 1
 _VERSION = 1
+_PACKED = 1 << 16  # numbers that are packed at a time
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -337,10 +339,16 @@ class Dedupe:
         if self._unfinished is not None:
             raise ValueError("the last update failed: repeat it before taking a snapshot")
         self._sync()
+        body = bytearray(4)
+        _ENCODER.encode_into(self._held(), body, 4)
+        body[:4] = _checksum(memoryview(body)[4:])
+        return bytes(body)
+
+    def _held(self) -> _Snapshot:
         ids, offsets, fingerprints = self._live()
         changes = self._timeline.changes
         changes = changes[np.searchsorted(changes[:, 1], self._target) :]
-        held = _Snapshot(
+        return _Snapshot(
             version=_VERSION,
             key_check=_key_check(self._key),
             horizon=self._horizon,
@@ -357,15 +365,14 @@ class Dedupe:
             change_offsets=_pack(changes[:, 0]),
             change_times=_pack(changes[:, 1]),
         )
-        body = msgspec.msgpack.encode(held)
-        return zlib.crc32(body).to_bytes(4, "little") + body
 
     def _live(self) -> tuple[int, bytes, bytes]:
         """How many ids of the table are live; their offsets, ascending, and fingerprints."""
         live = self._table.live(self._floor)
         order = np.argsort(live[:, 1])
-        offsets = _pack(live[order, 1].view(np.int64))
-        return len(live), offsets, live[order, 0].astype("<u8", copy=False).tobytes()
+        offsets = _pack(live[:, 1].view(np.int64), order)
+        fingerprints = live[order, 0].astype("<u8", copy=False).data
+        return len(live), offsets, cast("bytes", fingerprints)  # the encoder takes any view
 
     def _sync(self) -> None:
         if self._unsynced:
@@ -428,7 +435,7 @@ def run_names(snapshot: bytes) -> frozenset[str]:
 
 def _read(data: bytes, kind: type[_Held]) -> _Held:
     body = memoryview(data)[4:]
-    if zlib.crc32(body).to_bytes(4, "little") != data[:4]:
+    if _checksum(body) != data[:4]:
         raise DamageError("the dedupe snapshot is damaged: its checksum does not match")
     try:
         held = msgspec.msgpack.decode(body, type=kind)
@@ -439,12 +446,20 @@ def _read(data: bytes, kind: type[_Held]) -> _Held:
     return held
 
 
-def _pack(ascending: Integers) -> bytes:
-    steps = np.empty(len(ascending), dtype="<i8")
-    steps[:1] = ascending[:1]
-    np.subtract(ascending[1:], ascending[:-1], out=steps[1:])
-    packed: bytes = pa.compress(pa.py_buffer(steps.data), codec="zstd", asbytes=True)
-    return packed
+def _checksum(body: memoryview) -> bytes:
+    return zlib.crc32(body).to_bytes(4, "little")
+
+
+def _pack(numbers: Integers, order: npt.NDArray[np.intp] | None = None) -> bytes:
+    """Numbers that ascend, if need be in that order; few are copied at a time."""
+    parts, last = [], 0
+    for first in range(0, len(numbers), _PACKED):
+        some = slice(first, first + _PACKED)
+        ascending = numbers[some] if order is None else numbers[order[some]]
+        steps = np.diff(ascending, prepend=last).astype("<i8", copy=False)
+        last = int(ascending[-1])
+        parts.append(pa.compress(pa.py_buffer(steps.data), codec="zstd", asbytes=True))
+    return b"".join(parts)
 
 
 def _unpack(packed: bytes, count: int) -> Integers:
