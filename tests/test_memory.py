@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from tidegate import memory
+from tidegate.memory import Thrift, Turn
+from waiting import until
 
 _GIVEN_BACK = """
 from tidegate import memory
@@ -108,3 +117,74 @@ def test_what_polars_has_freed_goes_back() -> None:
     """While it goes on working, and within seconds."""
     most, kept = _run(_FREED, "spare")
     assert kept < most / 6
+
+
+class Load:
+    """A load of records as `Thrift` sees it: each second so many have passed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: list[str] = []
+        self.seconds, self.passed = 0.0, 0
+        monkeypatch.setattr(memory, "trim", lambda: self.given.append("heap"))
+        monkeypatch.setattr(memory, "leave_out", lambda _library: self.given.append("code"))
+        monkeypatch.setattr(memory, "time", SimpleNamespace(monotonic=lambda: self.seconds))
+        self.thrift = Thrift(lambda: self.passed)
+
+    def second(self, records: int) -> list[str]:
+        """What is given back at the end of a second with so many records."""
+        self.seconds, self.passed = self.seconds + 1, self.passed + records
+        self.given.clear()
+        self.thrift.look()
+        return list(self.given)
+
+
+def test_memory_is_given_back_while_many_records_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code seldom; and once more when they have ended."""
+    load = Load(monkeypatch)
+    given = [load.second(100_000) for _ in range(10)]
+    assert given.count(["heap"]) == 8
+    assert given.count(["code", "heap"]) == 2
+    assert load.second(0) == ["heap"]
+    assert load.second(0) == []
+
+
+def test_nothing_is_given_back_where_few_records_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody waits for each of them; what is expected to be free is for later."""
+    load = Load(monkeypatch)
+    load.thrift.expect()
+    assert [load.second(100) for _ in range(10)] == [[]] * 10
+    assert load.second(0) == ["heap"]
+
+
+def _in_turn(turn: Turn, **how: float | Callable[[], bool]) -> threading.Event:
+    """Set once somebody else, who is another thread, has had the turn or has gone on without."""
+    done = threading.Event()
+
+    def take() -> None:
+        with turn.taken(**{"seconds": 60.0, **how}):  # type: ignore[arg-type] # as it comes
+            done.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    return done
+
+
+def test_jobs_come_one_after_the_other() -> None:
+    turn = Turn()
+    with turn.taken(seconds=0):
+        done = _in_turn(turn)
+        assert not done.wait(0.1)
+    assert done.wait(10)
+
+
+def test_who_waits_for_long_or_need_not_goes_on_without_a_turn() -> None:
+    """And others wait for those who did."""
+    turn, urged = Turn(), threading.Event()
+    urged.set()
+    with turn.taken(seconds=0):
+        assert _in_turn(turn, seconds=0.0).wait(10)
+        done = _in_turn(turn, waits=urged.is_set)
+        assert not done.wait(0.1)
+        urged.clear()
+        assert done.wait(10)
+    assert _in_turn(turn).wait(10)
+    until(lambda: not turn._asked)

@@ -13,6 +13,7 @@ from tidegate.clock import Clock
 from tidegate.datafolder import DataFolder
 from tidegate.eventlog.contract import EventLog
 from tidegate.hiding import Hiding
+from tidegate.memory import Turn
 from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.sinks import ObjectsSink
@@ -98,18 +99,24 @@ def make_runners(
     ledger: Ledger,
     clock: Clock,
     busy: Callable[[], bool],
-    others: Callable[[], bool],
+    turn: Turn,
 ) -> list[SinkRunner]:
     """A runner for each sink, not started yet; the log keeps what the sinks that read it need.
 
     Sinks hold back while `busy`: they share a process with the decisions, which come first. Then
-    they begin nothing while `others` are at work, so that not all take memory at the same time.
+    they wait for their `turn`, so that not all take memory at the same time.
     """
     for consumer in log.positions():
         if consumer.startswith(_CONSUMER) and consumer.removeprefix(_CONSUMER) not in sinks:
             log.forget(consumer)  # a sink that was taken away holds nothing back
     make = partial(
-        _runner, tables=tables, log=log, ledger=ledger, clock=clock, busy=busy, others=others
+        _runner,
+        tables=tables,
+        log=log,
+        ledger=ledger,
+        clock=clock,
+        busy=busy,
+        turn=turn,
     )
     return [make(n, d) for n, d in sinks.items()]
 
@@ -123,7 +130,7 @@ def _runner(
     ledger: Ledger,
     clock: Clock,
     busy: Callable[[], bool],
-    others: Callable[[], bool],
+    turn: Turn,
 ) -> SinkRunner:
     def delivered(offset: int) -> None:
         if delivering.reads_log:
@@ -142,5 +149,5 @@ def _runner(
         start=start,
         delivered=delivered,
         busy=busy,
-        others=others,
+        turn=turn,
     )

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,9 +29,7 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
-_GIVE_BACK_EVERY_SECONDS = 5.0
-_GIVE_BACK_MERGING_SECONDS = 2.0
-_BULK_RATE = 20_000.0  # records a second: more than come in requests of a few each
+_TURN_SECONDS = 1.0  # a merge waits for sinks that take memory, whose outside may hang
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
@@ -75,6 +74,7 @@ class Keeper:
         warehouse: Warehouse,
         snapshots: Snapshots,
         clock: Clock,
+        turn: memory.Turn,
     ) -> None:
         self._project = project
         self._log = log
@@ -91,8 +91,8 @@ class Keeper:
         self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
-        self._looked_at, self._looked_offset = self._taken_at, engine.offset
-        self.is_at_work = False
+        self._thrift = memory.Thrift(lambda: engine.offset)
+        self._turn = turn
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -100,6 +100,7 @@ class Keeper:
         """Begin."""
         self._begun_at = self._clock.now()
         self._thread.start()
+        self._thrift.start()
 
     def offer_snapshot(self) -> None:
         """Take the engine's state if it is time to; called by the engine's own thread.
@@ -139,6 +140,7 @@ class Keeper:
     def stop(self, *, final: bool) -> None:
         """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
         self._stopping.set()
+        self._thrift.stop()
         if self._thread.is_alive():
             self._thread.join()
         if final:
@@ -146,16 +148,13 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
-            self.is_at_work = True
             for job in self._jobs:
                 self._try(job)
-            self.is_at_work = False
 
     @property
     def _jobs(self) -> tuple[Callable[[], None], ...]:
         return (
             self._draft,
-            self._give_back,  # before what needs memory, and may take long
             self._maintain,
             self._save,
             self._trim,
@@ -181,8 +180,15 @@ class Keeper:
     def _maintain(self) -> None:
         pause = min(_MAINTAIN_EVERY_SECONDS, self._every_seconds)
         if time.monotonic() - self._maintained_at >= pause:
-            self._warehouse.maintain(merged=self._give_back_merging)
+            self._warehouse.maintain(merging=self._merging)
             self._maintained_at = time.monotonic()
+
+    @contextmanager
+    def _merging(self) -> Iterator[None]:
+        """Around each merge: in turn with sinks, and what it takes is to be given back."""
+        with self._turn.taken(seconds=_TURN_SECONDS):
+            yield
+        self._thrift.expect()
 
     def _draft(self) -> None:
         """Write down the features' state of what was taken, while the engine goes on."""
@@ -255,27 +261,3 @@ class Keeper:
             return
         passed = control(TimeRecord(event_time=engine.newest_event_time + idle))
         self._log.append(passed, source="idle", ingest_time=now, kind=EntryKind.CONTROL)
-
-    def _give_back(self) -> None:
-        """Hand on what many records have left on the heap; the less often, the less others wait."""
-        if self._records_since(_GIVE_BACK_EVERY_SECONDS, none=0.0) >= _BULK_RATE:
-            memory.give_back()
-
-    def _give_back_merging(self) -> None:
-        """The same, more often: what merging took and let go lies scattered between the rest."""
-        if self._records_since(_GIVE_BACK_MERGING_SECONDS, none=_BULK_RATE) >= _BULK_RATE:
-            memory.give_back()
-
-    def _records_since(self, seconds: float, *, none: float) -> float:
-        """The records a second since this was last asked, 0 until so many seconds have passed.
-
-        `none` where there was none at all. Where they come in requests of a few, nothing is to be
-        given back: code that was given up comes back page by page, and each decision that is made
-        meanwhile takes a hundred milliseconds.
-        """
-        elapsed = time.monotonic() - self._looked_at
-        if elapsed < seconds:
-            return 0.0
-        passed = self._engine.offset - self._looked_offset
-        self._looked_at, self._looked_offset = time.monotonic(), self._engine.offset
-        return passed / elapsed if passed else none

@@ -9,7 +9,10 @@ import gc
 import mmap
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +28,11 @@ _JEMALLOC, _JEMALLOC_SPARING = (
     "_RJEM_MALLOC_CONF",
     "narenas:2,dirty_decay_ms:500,muzzy_decay_ms:0",
 )
+
+_TRIM_EVERY_SECONDS = 0.5
+_LEAVE_CODE_EVERY_SECONDS = 5.0
+_TURN_SECONDS = 0.02  # between looks whether to wait on
+_BULK_RATE = 20_000.0  # records a second: more than come in requests of a few each
 
 _USUAL = gc.get_threshold()
 
@@ -123,6 +131,88 @@ def give_back() -> None:
     needed still comes back from the system's memory of files.
     """
     leave_out("")
+    trim()
+
+
+def trim() -> None:
+    """Give back freed memory that the heap still holds; see `spare`. Takes some milliseconds."""
     if _sparing:
         with contextlib.suppress(OSError, AttributeError):  # as above
             ctypes.CDLL(None).malloc_trim(0)
+
+
+class Thrift:
+    """A thread that gives memory back while many records come in: `start` it, `stop` it.
+
+    What each of the stages takes and lets go lies scattered between what the others hold, so that
+    a heap grows to what all of them would need at the same time, and stays so. After a moment
+    there is little of that yet. Nothing is given back where records come in requests of a few: code
+    that was given up comes back page by page, and each decision that is made meanwhile takes a
+    hundred milliseconds.
+    """
+
+    def __init__(self, passed: Callable[[], int]) -> None:
+        """`passed` tells how many records have been decided on so far."""
+        self._passed = passed
+        self._looked_at = self._left_at = time.monotonic()
+        self._looked_passed = passed()
+        self._may_be_more = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="thrift", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def expect(self) -> None:
+        """Say that memory was let go of, which is to be given back even if no records come in."""
+        self._may_be_more = True
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_TRIM_EVERY_SECONDS):
+            self.look()
+
+    def look(self) -> None:
+        """Give back what there is if many records came since the last look, and after the last."""
+        now, passed = time.monotonic(), self._passed()
+        rate = (passed - self._looked_passed) / max(now - self._looked_at, 1e-3)
+        self._looked_at, self._looked_passed = now, passed
+        is_bulk = rate >= _BULK_RATE
+        if is_bulk and now - self._left_at >= _LEAVE_CODE_EVERY_SECONDS:
+            self._left_at = now
+            leave_out("")
+        if is_bulk or (self._may_be_more and not rate):
+            trim()
+            self._may_be_more = is_bulk
+
+
+class Turn:
+    """Lets jobs that take much memory come one after the other, in the order in which they ask."""
+
+    def __init__(self) -> None:
+        self._asked: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, *, seconds: float, waits: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Wait for those who asked before: no longer than that, and only while `waits` says so.
+
+        Whoever asks later waits for this one all the same.
+        """
+        own, until = object(), time.monotonic() + seconds
+        with self._changed:
+            self._asked.append(own)
+            while self._asked[0] is not own and time.monotonic() < until and waits():
+                self._changed.wait(_TURN_SECONDS)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asked.remove(own)
+                self._changed.notify_all()

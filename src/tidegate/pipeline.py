@@ -11,6 +11,7 @@ own. An event is acknowledged once it is in the log; nothing else is waited for.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -62,7 +63,8 @@ TAIL_BYTES_MAX = 32 << 20
 CHUNK_RECORDS = 16_384  # decided in one go, when that many wait; more with the last entry
 GATHERED_RECORDS = 1_024
 GATHER_SECONDS_MAX = 0.05
-BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that
+BUSY_RECORDS = 4_096  # waiting to be decided: sinks hold back beyond that,
+BUSY_SECONDS = 1.0  # and as long after it
 SINK_STOP_SECONDS = 5.0  # a sink that hangs is left behind; the rest comes after the next start
 FULL_DISK_PAUSE_SECONDS = 0.5
 PENDING_ROWS_MAX = 81_920  # decided and not yet in the tables; the engine waits beyond that
@@ -94,6 +96,8 @@ class Pipeline:
         self.verdicts = Verdicts()
         self.together = Together()
         self._stopping = threading.Event()
+        self._turn = memory.Turn()
+        self._busy_at = -math.inf
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -152,7 +156,7 @@ class Pipeline:
             ledger=self.ledger,
             clock=self.clock,
             busy=self._is_busy,
-            others=lambda: self.keeper.is_at_work,
+            turn=self._turn,
         )
         self.keeper = Keeper(
             self.project,
@@ -161,6 +165,7 @@ class Pipeline:
             warehouse=self.warehouse,
             snapshots=self.snapshots,
             clock=self.clock,
+            turn=self._turn,
         )
         self.succession = Succession(self, self._history, failed=self._fail)
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
@@ -421,10 +426,8 @@ class Pipeline:
     def _gather(self, *, spent_seconds: float) -> None:
         """Let a little work become more, where it comes faster than it is done.
 
-        A pass over one record costs nearly what a pass over a thousand does, and takes that time
-        from the door. So where records came in during a pass, but few, the engine rests for a
-        while; one that keeps up never does, nobody is acknowledged any later for it, and it ends
-        as soon as somebody waits for a decision.
+        A pass over one record costs nearly what one over a thousand does. So where records came in
+        during a pass, but few, the engine rests until there are more or somebody waits for one.
         """
         if 0 < self.backlog < GATHERED_RECORDS:
             self.verdicts.rest(min(20 * spent_seconds, GATHER_SECONDS_MAX))
@@ -456,7 +459,11 @@ class Pipeline:
         self._stopping.set()
 
     def _is_busy(self) -> bool:
-        return self.door.is_active or self.backlog > BUSY_RECORDS
+        """Whether there was much to decide within the last second: a load has its gaps."""
+        now = time.monotonic()
+        if self.door.is_active or self.backlog > BUSY_RECORDS:
+            self._busy_at = now
+        return now - self._busy_at < BUSY_SECONDS
 
     def _written(self) -> None:
         for sink in self.sinks:

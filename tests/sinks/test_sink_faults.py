@@ -18,6 +18,7 @@ from sink_servers import s3_server, unused_port  # noqa: F401 - fixtures
 
 from tidegate.clock import SystemClock
 from tidegate.errors import InputError, StorageFullError, UnreachableError
+from tidegate.memory import Turn
 from tidegate.sinks.contract import Delivery, Sink
 from tidegate.sinks.courier import Pace
 from tidegate.sinks.ledger import Ledger
@@ -335,19 +336,28 @@ def test_the_sink_is_closed_when_its_thread_ends(
 def test_a_busy_sink_begins_nothing_while_others_take_memory(
     run: Callable[..., SinkRunner], tmp_path: Path
 ) -> None:
-    at_work, looks = threading.Event(), []
-    at_work.set()
+    looks: list[None] = []
 
-    def others() -> bool:
-        looks.append(at_work.is_set())
-        return looks[-1]
+    def busy() -> bool:
+        looks.append(None)
+        return True
 
+    turn = Turn()
     sink = opened(settings("blobs"), ROWS, tmp_path)
-    runner = run("s", sink, busy=lambda: True, others=others)
-    assert soon(lambda: len(looks) > 3)
-    assert runner.status().deliveries == 0
-    at_work.clear()
+    with turn.taken(seconds=0):
+        runner = run("s", sink, busy=busy, turn=turn)
+        assert soon(lambda: len(looks) > 3)
+        assert runner.status().deliveries == 0
     assert soon(lambda: runner.status().rows == 30)
+
+
+def test_a_sink_waits_for_nobody_where_nothing_is_urgent(
+    run: Callable[..., SinkRunner], tmp_path: Path
+) -> None:
+    turn = Turn()
+    with turn.taken(seconds=0):
+        runner = run("s", opened(settings("blobs"), ROWS, tmp_path), turn=turn)
+        assert soon(lambda: runner.status().rows == 30)
 
 
 def test_a_runner_that_was_never_started_can_be_stopped(ledger: Ledger, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,14 @@ def test_compaction_leaves_few_files_and_the_same_rows(tmp_path: Path) -> None:
     write_all(warehouse, range(0, 61, 1))
     before = {t.name: t.files for t in tables(tmp_path)}
     merges: list[int] = []
-    warehouse.maintain(merged=lambda: merges.append(sum(t.files for t in tables(tmp_path))))
-    # Told after each merge, when the fewer files are those that count.
+
+    @contextmanager
+    def merging() -> Iterator[None]:
+        yield
+        merges.append(sum(t.files for t in tables(tmp_path)))
+
+    warehouse.maintain(merging=merging)
+    # One around each merge, after which the fewer files are those that count.
     assert len(merges) > 2
     assert merges == sorted(merges, reverse=True)
     after = {t.name: t.files for t in tables(tmp_path)}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tidegate.clock import Clock
+from tidegate.memory import Turn
 from tidegate.sinks.contract import Feed, Sink
 from tidegate.sinks.courier import Courier, Pace, SinkStatus
 from tidegate.sinks.ledger import Ledger
@@ -37,7 +38,7 @@ class SinkRunner:
     """A sink at work in a thread of its own: `start` it, `wake` it, `stop` it.
 
     While `busy` says that there is more urgent work, the sink holds back: it takes a fiftieth of a
-    processor, and begins nothing while `others` says that somebody else takes memory for a while.
+    processor, and waits some seconds for its `turn` among those who take memory for a while.
     The thread is a daemon and every outside call has a time limit, so neither `stop` nor the end of
     the process waits for an outside that hangs. What was not delivered is after the next start. The
     sink is closed when the thread ends.
@@ -57,10 +58,10 @@ class SinkRunner:
         start: int = 0,
         delivered: Callable[[int], None] = lambda _offset: None,
         busy: Callable[[], bool] = lambda: False,
-        others: Callable[[], bool] = lambda: False,
+        turn: Turn | None = None,
     ) -> None:
         self.name = name
-        self._busy, self._others = busy, others
+        self._busy, self._turn = busy, turn or Turn()
         self._sink = sink
         self._courier = Courier(
             name,
@@ -119,9 +120,9 @@ class SinkRunner:
 
     def _deliver(self) -> None:
         while not self._stopping.is_set():
-            self._give_way()
-            begun = time.thread_time()
-            rest_us = self._courier.step()
+            with self._turn.taken(seconds=_HOLD_SECONDS_MAX, waits=self._is_urged):
+                begun = time.thread_time()
+                rest_us = self._courier.step()
             self._hold_back(_HOLD_FACTOR * (time.thread_time() - begun))
             if rest_us:
                 self._bell.wait(min(rest_us / 1e6, _REST_SECONDS_MAX))
@@ -130,13 +131,11 @@ class SinkRunner:
             if self._courier.step(drain=True):
                 return
 
-    def _give_way(self) -> None:
-        until = time.monotonic() + _HOLD_SECONDS_MAX
-        while time.monotonic() < until and self._busy() and self._others():
-            if self._stopping.wait(_HOLD_SECONDS):
-                return
+    def _is_urged(self) -> bool:
+        """Whether there is more urgent work, for which a sink waits with its own."""
+        return self._busy() and not self._stopping.is_set()
 
     def _hold_back(self, seconds: float) -> None:
         until = time.monotonic() + min(seconds, _HOLD_SECONDS_MAX)
-        while time.monotonic() < until and self._busy() and not self._stopping.is_set():
+        while time.monotonic() < until and self._is_urged():
             self._stopping.wait(_HOLD_SECONDS)

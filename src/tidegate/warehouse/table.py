@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -227,22 +228,21 @@ class Table:
         *,
         partitions: Sequence[str],
         bytes_target: int,
-        merged: Callable[[], None] = lambda: None,
+        merging: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Merge files of the partitions up to about `bytes_target`; appends may go on.
 
         Those of half of it and more stay as they are: rows are not written again for little.
-        `merged` is called after each merge.
+        Each merge is made within `merging()`.
         """
         for date in partitions:
             small = [f for f in self.files() if f.date == date and f.bytes < bytes_target // 2]
             for files in _bins(small, bytes_target):
-                with storage(f"compacting table `{self.layout.name}`"):
+                with merging(), storage(f"compacting table `{self.layout.name}`"):
                     one = merge_files(
                         self.path, self.layout, self.stored, files, version=self._version
                     )
                     self._swap(files, one)
-                merged()
 
     def _swap(self, files: Sequence[DataFile], merged: AddAction) -> None:
         """Commit the merged file in the place of the files, if nobody else replaced them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tidegate.clock import Clock
@@ -44,15 +45,17 @@ class Upkeep:
             table.stamp(position)
         self._stamped_at = now
 
-    def compact(self, tables: Iterable[Table], merged: Callable[[], None]) -> None:
+    def compact(
+        self, tables: Iterable[Table], merging: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         """Merge the small files of tables that have more than `compact_after` of them.
 
-        `merged` is called after each merge.
+        Each merge is made within `merging()`.
         """
         for table in tables:
             due = self._due(table.files())
             if due is not None:
-                table.compact(partitions=due[1], bytes_target=due[0], merged=merged)
+                table.compact(partitions=due[1], bytes_target=due[0], merging=merging)
 
     def _due(self, files: list[DataFile]) -> tuple[int, list[str]] | None:
         """The lowest tier with too many small files, and the partitions to merge there."""

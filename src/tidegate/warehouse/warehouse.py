@@ -31,6 +31,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -262,18 +263,20 @@ class Warehouse:
                 table.stamp(self._position)
             return self.sync()
 
-    def maintain(self, *, merged: Callable[[], None] = lambda: None) -> None:
+    def maintain(
+        self, *, merging: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         """Keep files few and folders small; safe beside `write`, meant to be called every second.
 
         Makes what was written durable; every ten seconds stamps the tables that fell behind;
         compacts tables with more than `compact_after` small files; deletes files unused for
-        `vacuum_after` and old entries of the Delta log. After a bulk load that may take seconds:
-        `merged` is called each time files were merged. Raises: StorageFullError.
+        `vacuum_after` and old entries of the Delta log. After a bulk load that may take seconds;
+        each merge is made within `merging()`. Raises: StorageFullError.
         """
         with self._maintaining:
             tables = self._tables.values()
             self._upkeep.stamp(tables, self._position)
-            self._upkeep.compact(tables, merged)
+            self._upkeep.compact(tables, merging)
             # Only what is durable may take the place of older files.
             self.sync()
             self._upkeep.sweep(tables)
