@@ -1,11 +1,45 @@
 """What the keeper's work asks of the stages beside it."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from shops import running, write
 from tidegate import keeper
+from tidegate.keeper import Keeper
+from tidegate.pipeline import Pipeline
+from waiting import PATIENCE_SECONDS
+
+
+def test_half_as_much_is_read_ahead_while_files_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(write(tmp_path)) as pipeline:
+        monkeypatch.setattr(Pipeline, "backlog", 60)
+        pipeline.wait_for_room(100)
+        monkeypatch.setattr(Keeper, "is_merging", True)
+        waiting = threading.Thread(target=pipeline.wait_for_room, args=(100,))
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        monkeypatch.setattr(Pipeline, "backlog", 50)
+        waiting.join(PATIENCE_SECONDS)
+        assert not waiting.is_alive()
+        monkeypatch.setattr(Pipeline, "backlog", 0)
+
+
+def test_files_are_being_merged_until_a_while_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(write(tmp_path)) as pipeline:
+        told = [pipeline.keeper.is_merging]
+        with pipeline.keeper._merging():
+            told.append(pipeline.keeper.is_merging)
+        told.append(pipeline.keeper.is_merging)
+        monkeypatch.setattr(keeper, "_MERGING_SECONDS", 0.0)
+        told.append(pipeline.keeper.is_merging)
+        assert told == [False, True, True, False]
 
 
 def test_a_merge_waits_for_a_sink_but_not_for_long(

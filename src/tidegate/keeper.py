@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ _PAUSE_SECONDS = 0.25
 _MAINTAIN_EVERY_SECONDS = 1.0
 _TRIM_EVERY_SECONDS = 30.0
 _TURN_SECONDS = 1.0  # a merge waits for sinks that take memory, whose outside may hang
+_MERGING_SECONDS = 5.0
 _SNAPSHOTS_KEPT = 2
 # States in memory that the tables have not reached; when they fall far behind, only the first ones,
 # which may be saved first, and the newest stay.
@@ -93,6 +95,7 @@ class Keeper:
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
         self._thrift = memory.Thrift(lambda: engine.offset)
         self._turn = turn
+        self._merged_at = -math.inf
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -183,11 +186,18 @@ class Keeper:
             self._warehouse.maintain(merging=self._merging)
             self._maintained_at = time.monotonic()
 
+    @property
+    def is_merging(self) -> bool:
+        """Whether files are being merged, or were a moment ago: mostly there are more."""
+        return time.monotonic() - self._merged_at < _MERGING_SECONDS
+
     @contextmanager
     def _merging(self) -> Iterator[None]:
         """Around each merge: in turn with sinks, and what it takes is to be given back."""
+        self._merged_at = time.monotonic()
         with self._turn.taken(seconds=_TURN_SECONDS):
             yield
+        self._merged_at = time.monotonic()
         self._thrift.expect()
 
     def _draft(self) -> None:

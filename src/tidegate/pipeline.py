@@ -349,8 +349,13 @@ class Pipeline:
         return True
 
     def wait_for_room(self, records_max: int) -> None:
-        """Wait while more than `records_max` records are not yet decided, unless it has stopped."""
-        while self.backlog > records_max and self.failure is None:
+        """Wait while more than `records_max` records are not yet decided, unless it has stopped.
+
+        While the keeper merges files, half as many make room for what that takes.
+        """
+        while self.failure is None:
+            if self.backlog <= records_max // (2 if self.keeper.is_merging else 1):
+                return
             time.sleep(0.001)
 
     def drain(self, *, timeout_seconds: float) -> bool:

@@ -26,9 +26,9 @@ from tidegate.warehouse.layout import ROW_GROUP_ROWS, Layout, fitted
 _EPOCH = date(1970, 1, 1)
 _SAMPLE_ROWS = 1_024
 _PAGE_BYTES = 64 << 10  # whoever reads a file holds one of each column
-_MERGE_ROWS = 8_192
+_MERGE_ROWS = 4_096
 # Groups of merged files: held in memory while they are made, beside everything else.
-_MERGED_GROUP_ROWS = 16_384
+_MERGED_GROUP_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _row_groups(paths: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     rows = 0
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=_PAGE_BYTES) as file:  # else whole columns at once
             # One thread: it takes no longer, and leaves the others to the decisions.
             for batch in file.iter_batches(batch_size=_MERGE_ROWS, use_threads=False):
                 held.append(fitted(pa.Table.from_batches([batch]), schema))
