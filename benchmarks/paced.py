@@ -118,7 +118,7 @@ class _Sender:
         }
 
     def _wait(self, seconds: float) -> None:
-        """Wait for an answer; the selector's own wait is in whole milliseconds, several requests."""
+        """Wait for an answer, to the microsecond: the selector's own waits are milliseconds."""
         if seconds > 0:
             select.select([self._selector], [], [], seconds)
 

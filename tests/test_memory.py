@@ -128,7 +128,8 @@ class Load:
         monkeypatch.setattr(memory, "trim", lambda: self.given.append("heap"))
         monkeypatch.setattr(memory, "leave_out", lambda _library: self.given.append("code"))
         monkeypatch.setattr(memory, "time", SimpleNamespace(monotonic=lambda: self.seconds))
-        self.thrift = Thrift(lambda: self.passed)
+        self.are_few = False
+        self.thrift = Thrift(lambda: self.passed, are_few=lambda: self.are_few)
 
     def second(self, records: int) -> list[str]:
         """What is given back at the end of a second with so many records."""
@@ -153,6 +154,8 @@ def test_nothing_is_given_back_where_few_records_come_in(monkeypatch: pytest.Mon
     load = Load(monkeypatch)
     load.thrift.expect()
     assert [load.second(100) for _ in range(10)] == [[]] * 10
+    load.are_few = True
+    assert [load.second(100_000) for _ in range(10)] == [[]] * 10
     assert load.second(0) == ["heap"]
 
 

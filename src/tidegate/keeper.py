@@ -23,6 +23,7 @@ from tidegate.eventlog.contract import EntryKind, EventLog
 from tidegate.events.dedupe import run_names
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
+from tidegate.together import Together
 from tidegate.warehouse.warehouse import Warehouse
 
 _log = structlog.get_logger()
@@ -77,6 +78,7 @@ class Keeper:
         snapshots: Snapshots,
         clock: Clock,
         turn: memory.Turn,
+        together: Together,
     ) -> None:
         self._project = project
         self._log = log
@@ -93,7 +95,7 @@ class Keeper:
         self._begun_at = clock.now()
         self._lock = threading.Lock()  # the two above are the engine's thread's and the keeper's
         self._taken_at = self._maintained_at = self._trimmed_at = time.monotonic()
-        self._thrift = memory.Thrift(lambda: engine.offset)
+        self._thrift = memory.Thrift(lambda: engine.offset, are_few=lambda: together.is_gathered)
         self._turn = turn
         self._merged_at = -math.inf
         self._stopping = threading.Event()

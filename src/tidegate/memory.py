@@ -151,9 +151,14 @@ class Thrift:
     hundred milliseconds.
     """
 
-    def __init__(self, passed: Callable[[], int]) -> None:
-        """`passed` tells how many records have been decided on so far."""
-        self._passed = passed
+    def __init__(
+        self, passed: Callable[[], int], *, are_few: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`passed` tells how many records have been decided on so far.
+
+        `are_few` tells whether they come a few at a time, however many they are in all.
+        """
+        self._passed, self._are_few = passed, are_few
         self._looked_at = self._left_at = time.monotonic()
         self._looked_passed = passed()
         self._may_be_more = False
@@ -183,7 +188,7 @@ class Thrift:
         now, passed = time.monotonic(), self._passed()
         rate = (passed - self._looked_passed) / max(now - self._looked_at, 1e-3)
         self._looked_at, self._looked_passed = now, passed
-        is_bulk = rate >= _BULK_RATE
+        is_bulk = rate >= _BULK_RATE and not self._are_few()
         if is_bulk and now - self._left_at >= _LEAVE_CODE_EVERY_SECONDS:
             self._left_at = now
             leave_out("")

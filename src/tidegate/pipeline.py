@@ -166,6 +166,7 @@ class Pipeline:
             snapshots=self.snapshots,
             clock=self.clock,
             turn=self._turn,
+            together=self.together,
         )
         self.succession = Succession(self, self._history, failed=self._fail)
         self._thread = threading.Thread(target=self._decide, name="engine", daemon=True)
