@@ -48,7 +48,7 @@ TITLES = (
         "Decisions while somebody waits",
         (
             "`POST /v1/score`, one event a request, with 24 features over three entities and 50 "
-            "rules; server and load on one machine. Connections that ask again are kept "
+            "rules; server and load on one machine. While many wait, connections are kept "
             "by a porter, a process of its own; the yardstick is answered by the server itself, "
             "through the application, as every other route is."
         ),

@@ -65,11 +65,17 @@ def porter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Caller:
-    """A connection that asks for decisions; `carry` has a porter keep it."""
+    """A connection that asks for decisions; `carry` has a porter keep it.
 
-    def __init__(self, server: ServerProcess, *, key: str = "") -> None:
+    One that `closes` is the house's: no porter takes a connection that ends with its request.
+    """
+
+    def __init__(self, server: ServerProcess, *, key: str = "", closes: bool = False) -> None:
+        self.server = server
         self.connection = http.client.HTTPConnection(*server.address, timeout=15)
         self.headers = {"content-type": "application/json"}
+        if closes:
+            self.headers["connection"] = "close"
         if key:
             self.headers["authorization"] = f"Bearer {key}"
         self.who = ""  # answered last: the beginning of the request's id
@@ -83,11 +89,13 @@ class Caller:
         return answer.status, msgspec.json.decode(text) if is_json else text
 
     def carry(self) -> None:
-        """Ask until somebody else answers than before."""
+        """Ask until it is not the house that answers."""
+        with closing(Caller(self.server)) as other:
+            other.ask(b"", "/healthz", "GET")
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self.ask(event(uuid4().hex))
-        house, deadline = self.who, time.monotonic() + PATIENCE_SECONDS
         socket_before = self.connection.sock
-        while self.who == house:
+        while self.who == other.who:
             assert time.monotonic() < deadline, "no porter took the connection"
             self.ask(event(uuid4().hex))
         assert self.connection.sock is socket_before
@@ -115,7 +123,7 @@ def test_a_porter_answers_as_the_house_does(porter: ServerProcess, caller: Calle
     kinds = uuid4().hex, uuid4().hex
     for number in range(4):
         more = {"discount": 25.5 * number, "ts": f"2026-01-01T00:0{number}:00Z"}
-        with closing(Caller(porter)) as other:  # of which the house has the first request
+        with closing(Caller(porter, closes=True)) as other:
             asked = zip(kinds, (by_house, by_porter), (other, caller), strict=True)
             for kind, answers, who in asked:
                 status, answer = who.ask(event(uuid4().hex, event_type=kind, **more))
@@ -140,7 +148,7 @@ def test_a_repeated_id_gets_the_first_decision_wherever_it_was_asked(
     _, again = caller.ask(event(key, event_type=kind, discount=0.0))
     assert again.pop("duplicate") is True
     assert (told(again), again["offset"]) == (told(first), first["offset"])
-    with closing(Caller(porter)) as other:
+    with closing(Caller(porter, closes=True)) as other:
         _, third = other.ask(event(key))
         assert third.pop("duplicate") is True
         assert told(third) == told(first)
@@ -149,7 +157,7 @@ def test_a_repeated_id_gets_the_first_decision_wherever_it_was_asked(
 def test_what_is_no_event_is_told_alike(porter: ServerProcess, caller: Caller) -> None:
     bad = event(uuid4().hex, discount="much")
     status, answer = caller.ask(bad)
-    with closing(Caller(porter)) as other:
+    with closing(Caller(porter, closes=True)) as other:
         house_status, by_house = other.ask(bad)
     assert (status, house_status) == (422, 422)
     for one in (answer, by_house):

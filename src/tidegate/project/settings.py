@@ -207,13 +207,13 @@ class Service:
     porters: int = setting(
         Integer(0, 64),
         1,
-        "Processes that keep connections on which `POST /v1/score` is asked again, started when "
-        "there are any; with 0, or with TLS, the one process keeps all of them.",
+        "Processes that keep connections of `POST /v1/score` while many wait, started when there "
+        "are any; with 0, or with TLS, the one process keeps all of them.",
     )
     porters_from: int = setting(
         Integer(0, 1_000_000),
         24,
-        "Events that wait for a decision at a time, from which on busy connections are given to "
+        "Events that wait for a decision at a time, from which on connections are given to "
         "porters: where fewer wait, the way there and back costs more than it saves.",
     )
     producer_endpoint: bool = setting(

@@ -44,7 +44,7 @@ Admits = Callable[[bytes | None, str, str], bool]
 
 
 class Lodge(Protocol):
-    """Where connections may go that ask for decisions again.
+    """Where connections may go that ask for decisions.
 
     `heard` is how often something came on one that did not go there.
     """
@@ -53,6 +53,9 @@ class Lodge(Protocol):
 
     def wants(self) -> bool:
         """Whether one may be given away now."""
+
+    def suits(self, data: bytes) -> bool:
+        """Whether what was read of one begins a request that is taken there."""
 
     def take(self, connection: int, data: bytes) -> None:
         """Give it away, by a descriptor that is closed when it has gone, with what was read."""
@@ -92,7 +95,6 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **named)
         self._limits = limits
         self._first = first
-        self._has_asked = False
         self._since: float | None = None
         self._has_head = False
         self._has_begun = False
@@ -138,7 +140,7 @@ class Connection(HttpToolsProtocol):
         """Bytes have come."""
         if self._limits.lodge is not None:
             self._limits.lodge.heard += 1
-        if self._is_refused or (self._has_asked and self._leaves(data)):
+        if self._is_refused or self._leaves(data):
             return
         super().data_received(data)
         if self._since is None:
@@ -221,7 +223,6 @@ class Connection(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        self._has_asked |= exchange.path == _SCORE
 
     def _leaves(self, data: bytes) -> bool:
         """Whether a porter is given the connection, with the request that begins here.
@@ -229,19 +230,23 @@ class Connection(HttpToolsProtocol):
         Not after an answer: that one may not be on its way yet, and those who are refused at once
         are the ones who have to leave.
         """
-        lodge, cycle = self._limits.lodge, self.cycle
-        is_idle = cycle is not None and cycle.response_complete and not self.pipeline
-        is_between = is_idle and self._since is None and not self._has_begun
-        if lodge is None or self._first is not None or self.scheme != "http" or not is_between:
+        lodge = self._limits.lodge
+        if lodge is None or self._has_begun or not data.startswith(_ASKED):
             return False
-        if not data.startswith(_ASKED) or self.transport.get_write_buffer_size():
+        if self._first is not None or self.scheme != "http" or not self._is_idle():
             return False
-        if self.transport.is_closing() or not lodge.wants():
+        if not (lodge.wants() and lodge.suits(data)):
             return False
         self.transport.pause_reading()
         lodge.take(os.dup(self.transport.get_extra_info("socket").fileno()), data)
         self.transport.abort()  # only this end: the porter has it now
         return True
+
+    def _is_idle(self) -> bool:
+        """Whether all that was asked here is answered, and the answers are on their way."""
+        cycle, transport = self.cycle, self.transport
+        is_answered = cycle is None or (cycle.response_complete and not self.pipeline)
+        return is_answered and not (transport.get_write_buffer_size() or transport.is_closing())
 
     def _defaults(self) -> bytes:
         """The headers that the server adds to every answer; it renews them once a second."""

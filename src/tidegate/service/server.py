@@ -22,7 +22,7 @@ from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
 from tidegate.service.porter.lodge import Lodge
-from tidegate.service.processes import tune_collector
+from tidegate.service.processes import tune_interpreter
 from tidegate.service.protocol import Connection, Limits
 from tidegate.service.requests import RequestIds
 from tidegate.service.signals import Signals
@@ -172,7 +172,7 @@ def _close(pipeline: Pipeline) -> int:
 def _tune_interpreter() -> None:
     """Settings of the whole process, which here serves and nothing else."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    tune_collector()
+    tune_interpreter()
 
 
 def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> Server:

@@ -26,6 +26,7 @@ from tidegate.errors import TidegateError, TransientError
 from tidegate.records import Records
 from tidegate.rows import Rows
 from tidegate.service.errors import refusal_of
+from tidegate.service.porter.head import NotPlain, Reader
 from tidegate.service.porter.messages import (
     Asked,
     Close,
@@ -68,6 +69,7 @@ class Lodge:
         self._next = 0
         self._is_closing = False
         self._not_before = self._many_until = 0.0
+        self._reader = Reader()
         self.heard = 0  # how often something came on a connection that is here
 
     @property
@@ -81,11 +83,19 @@ class Lodge:
         return bool(self._porters)
 
     def wants(self) -> bool:
-        """Whether a busy connection may be given away; starts the porters if there are none."""
+        """Whether a connection may be given away; starts the porters if there are none."""
         if self._is_closing or not self._count or self._are_few():
             return False
         self._start()
         return any(porter.is_ready for porter in self._porters)
+
+    def suits(self, data: bytes) -> bool:
+        """Whether this begins a request that a porter does not give back at once."""
+        try:
+            self._reader.find(data)
+        except NotPlain:
+            return False
+        return True
 
     def _are_few(self) -> bool:
         """Whether there were never many who wait, of late: who is refused does not wait either."""

@@ -35,7 +35,7 @@ from tidegate.service.porter.messages import (
     framed,
 )
 from tidegate.service.porter.moves import Moves
-from tidegate.service.processes import tune_collector
+from tidegate.service.processes import tune_interpreter
 from tidegate.service.requests import RequestIds
 from tidegate.service.score.shapes import PATH
 from tidegate.stages import BUCKETS
@@ -211,7 +211,7 @@ async def _run(talk: socket.socket, moves: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     process = Process(loop, moves)
     await loop.connect_accepted_socket(lambda: process, talk)
-    tune_collector()
+    tune_interpreter()
     await process.ended
 
 
