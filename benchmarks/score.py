@@ -23,7 +23,7 @@ from benchmarks.serving import Served, serving
 CLIENTS = (1, 4, 16, 64, 256)
 RULES = 50
 _RATE_OF_A_CLIENT = 800.0  # requests a second that no client of a closed loop comes to
-_RATE_MAX = 28_000.0  # nor all of them
+_RATE_MAX = 36_000.0  # nor all of them
 _LINES_OF_A_STRETCH = 80_000
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
