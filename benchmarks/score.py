@@ -24,7 +24,7 @@ CLIENTS = (1, 4, 16, 64, 256)
 RULES = 50
 _RATE_OF_A_CLIENT = 800.0  # requests a second that no client of a closed loop comes to
 _RATE_MAX = 36_000.0  # nor all of them
-_LINES_OF_A_STRETCH = 80_000
+_LINES_OF_A_STRETCH = 100_000
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
   min(amount)         OVER card_7d           AS card_amount_min_7d,
@@ -40,7 +40,7 @@ class Size:
     seconds: float = 5.0
     overload_seconds: float = 60.0
     clients: tuple[int, ...] = CLIENTS
-    days: int = 100
+    days: int = 110
     customers: int = 10_000
 
     @classmethod
