@@ -1,4 +1,4 @@
-"""Porters: processes that keep busy connections of `POST /v1/score`.
+"""Porters: processes that keep connections of `POST /v1/score` while many wait.
 
 Half of what a decision costs is HTTP, and only one thread of a process runs Python at a time. A
 connection that asks for one while many wait is given to a porter, which reads its requests, hands

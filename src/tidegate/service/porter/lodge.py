@@ -1,7 +1,7 @@
 """The lodge: the house's side of its porters. Starts them, gives them connections, and decides.
 
-For one event loop. Porters are started when the first busy connection is there, and again should
-one end; while none is ready, connections simply stay where they are.
+For one event loop. Porters are started when the first connection is to be given away, and again
+should one end; while none is ready, connections simply stay where they are.
 """
 
 from __future__ import annotations
