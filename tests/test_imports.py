@@ -9,7 +9,7 @@ ROOT = Path(tidegate.__file__).parent
 
 # The journey, in order. Parts on one line do not import each other.
 ORDER = [
-    ["errors", "clock", "schema", "records", "ids", "memory", "together", "batches", "rows"],
+    ["errors", "clock", "schema", "records", "ids", "memory", "together", "batches", "rows", "wal"],
     ["hiding", "pseudonyms", "stages"],
     ["outcome", "sinks.contract"],
     ["controls"],

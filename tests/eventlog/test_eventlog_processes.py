@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.errors import LockedError
 from tidegate.eventlog import SqliteLog
 from tidegate.testing.eventlog import add, read_all
 from waiting import PATIENCE_SECONDS
@@ -137,6 +138,44 @@ def test_the_log_is_read_while_its_writer_lies_killed(tmp_path: Path) -> None:
             child.kill()
             acknowledged = pairs(list(said))
             assert set(acknowledged) <= set(stored(log))
+
+
+# Holds the lock of whoever folds the WAL, byte 121 of the index (sqlite.org/walformat.html, 2.3.2).
+_FOLDING = """
+import fcntl, sys
+with open(sys.argv[1] + "-shm", "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, 121)
+    print("folding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_log_is_opened_while_another_process_folds_its_wal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many frames the WAL has is not told meanwhile; it waits, and gives up in the end."""
+    path = tmp_path / "log.sqlite"
+    with SqliteLog.open(path) as log, ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            add(log, b"a")
+        command = [sys.executable, "-c", _FOLDING, str(path)]
+        folding = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert folding.stdin is not None
+        assert folding.stdout is not None
+        assert folding.stdout.readline() == b"folding\n"
+        with monkeypatch.context() as patched:
+            patched.setattr("tidegate.eventlog.layout.LOCK_SECONDS_MAX", 0.1)
+            with pytest.raises(LockedError, match="its WAL is being folded"):
+                SqliteLog.open(path)
+        opening = pool.submit(SqliteLog.open, path)
+        time.sleep(0.1)
+        assert not opening.done()
+        folding.stdin.close()
+        with opening.result(PATIENCE_SECONDS) as other:
+            assert len(read_all(other)) == 3
+            assert list(other.verify()) == []
+        assert folding.wait(PATIENCE_SECONDS) == 0
+        folding.stdout.close()
 
 
 @pytest.mark.parametrize("event", ["append", "close"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -61,16 +62,40 @@ def test_a_reader_that_holds_the_wal_back_delays_appends_but_fails_none(path: Pa
         assert wal_bytes(path) <= size
 
 
-def test_the_wal_is_folded_away_when_writes_pause(
+@pytest.fixture
+def _quick_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("_quick_upkeep")
+def test_the_wal_is_emptied_when_writes_pause_for_long(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.eventlog.sqlite._UPKEEP_SECONDS", 0.02)
+    monkeypatch.setattr("tidegate.eventlog.sqlite._WAL_KEPT_SECONDS", 0.1)
     with SqliteLog.open(path) as log:
         add(log, _NOISE[:100_000])
         until(lambda: wal_bytes(path) == 0)
         add(log, b"again")
         until(lambda: wal_bytes(path) == 0)
         assert len(read_all(log)) == 2
+
+
+@pytest.mark.usefixtures("_quick_upkeep")
+def test_the_wal_is_folded_when_writes_pause_and_then_written_over(path: Path) -> None:
+    with SqliteLog.open(path) as log:
+        for _ in range(5):
+            add(log, _NOISE[:100_000])
+        until(lambda: log._wal_bytes == 0)
+        copy = path.with_name("copy.sqlite")
+        shutil.copy(path, copy)  # without its WAL
+        with SqliteLog.open(copy) as copied:
+            assert len(read_all(copied)) == 5
+        size = wal_bytes(path)
+        assert size > 0
+        for _ in range(4):
+            add(log, _NOISE[:100_000])
+        assert wal_bytes(path) == size
+        assert len(read_all(log)) == 9
 
 
 def test_a_closed_log_is_one_file(path: Path) -> None:

@@ -7,18 +7,19 @@ can take its place.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tidegate.errors import DamageError, StorageFullError, TidegateError, UnreachableError
+from tidegate.wal import write_ahead
 
-_BUSY_MILLISECONDS = 5_000
+_BUSY_SECONDS = 5.0
 _FULL = ("disk is full", "readonly database", "disk I/O error", "unable to open database")
 
 
@@ -51,17 +52,12 @@ def _make_file(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _tune(connection: Any, _record: object) -> None:
+def _tune(connection: sqlite3.Connection, _record: object) -> None:
     """Settings of each SQLite connection."""
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {_BUSY_MILLISECONDS}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    connection.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000)}")
+    write_ahead(connection, _BUSY_SECONDS)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 @contextmanager

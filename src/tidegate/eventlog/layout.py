@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from tidegate.errors import DamageError, InputError, StorageFullError
 from tidegate.eventlog import state
 from tidegate.eventlog.faults import translated
+from tidegate.wal import write_ahead
 
 APPLICATION_ID = 0x54474C47  # "TGLG", in the file's header
 FORMAT_VERSION = 1
@@ -176,17 +176,7 @@ def _set_wal(conn: sqlite3.Connection) -> None:
         return
     for setting in _BEFORE_TABLES:
         conn.execute(setting)
-    give_up = time.monotonic() + LOCK_SECONDS_MAX
-    while True:
-        try:
-            conn.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            # Two processes create the log at once: SQLite does not wait here by itself.
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > give_up:
-                raise
-            time.sleep(0.005)
+    write_ahead(conn, LOCK_SECONDS_MAX)
 
 
 def _create(conn: sqlite3.Connection, path: Path) -> None:

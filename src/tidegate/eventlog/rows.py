@@ -112,7 +112,7 @@ def pack_bounds(starts: Bounds, ends: Bounds) -> bytes:
     Only the lengths where each record begins one byte after the one before, as lines do; else all
     starts, then all ends. Which of the two it is shows in the size.
     """
-    if starts[0] == 0 and (len(starts) == 1 or bool((starts[1:] == ends[:-1] + 1).all())):
+    if starts[0] == 0 and not np.count_nonzero(starts[1:] != ends[:-1] + 1):
         return (ends - starts).astype("<u4").tobytes()
     return np.concatenate((starts, ends)).astype("<u4").tobytes()
 
@@ -144,7 +144,10 @@ def _fit(starts: Bounds, ends: Bounds, size: int) -> bool:
     if len(starts) != len(ends) or not 0 <= starts[0] <= ends[0] or ends[-1] > size:
         return False
     # Single records come by the thousand; NumPy takes longer to begin than to look at one.
-    return len(starts) == 1 or bool((starts <= ends).all() and (ends[:-1] <= starts[1:]).all())
+    is_one = len(starts) == 1
+    return is_one or not (
+        np.count_nonzero(starts > ends) or np.count_nonzero(ends[:-1] > starts[1:])
+    )
 
 
 def _summed(

@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from tidegate.errors import DamageError, StorageFullError, TransientError
+from tidegate.errors import DamageError, LockedError, StorageFullError, TransientError
 from tidegate.eventlog import layout, scan, state, wal
 from tidegate.eventlog.commit import Call, CommitQueue
 from tidegate.eventlog.contract import Append, DamagedEntry, Entry, EntryKind, Prepared
 from tidegate.eventlog.faults import translated
+from tidegate.eventlog.insert import insert, insert_alone
 from tidegate.eventlog.pool import Pool
-from tidegate.eventlog.rows import Packed, Row, pack
+from tidegate.eventlog.rows import Packed, pack
 from tidegate.eventlog.upkeep import Upkeep
 from tidegate.records import Records
 
@@ -25,24 +26,16 @@ from tidegate.records import Records
 COMMIT_BYTES_MAX = 16 << 20
 # The WAL is folded into the file when it has grown by this much, or when writes pause.
 CHECKPOINT_BYTES = 64 << 20
+# Its own file stays for that long: to write over it takes half as long as to let it grow again,
+# since the file system has to note the growth as well.
+_WAL_KEPT_SECONDS = 60.0
 # Readers can keep the WAL from starting over; beyond this size writers wait for them.
 WAL_BYTES_MAX = 4 * CHECKPOINT_BYTES
 
 _PAGE_BYTES = 32768
 _POLL_SECONDS = 0.02
+_FOLDING_SECONDS = 0.005
 _UPKEEP_SECONDS = 1.0
-# Rows go in by the dozen: each statement lets go of the interpreter lock, and getting it back among
-# many waiting threads costs more than the row.
-_INSERT_SIZES = (32, 8, 1)
-_INSERTS = {
-    size: "INSERT INTO entries VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * size)
-    for size in _INSERT_SIZES
-}
-# One row behind the last one known, if that is still the last: a transaction in one statement.
-_INSERT_ALONE = (
-    "INSERT INTO entries SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? "
-    "WHERE (?, ?) = (SELECT first_offset, count FROM entries ORDER BY first_offset DESC LIMIT 1)"
-)
 _FREE_AND_ALL = ("freelist_count", "page_count")
 # Pages given back in one step, and about how many a step of trimming writes.
 _SHRINK_PAGES = 256
@@ -83,6 +76,7 @@ class SqliteLog:
         self._wal_bytes = 0  # written since the WAL last started over
         self._checkpoint_at = CHECKPOINT_BYTES
         self._commits = self._commits_tidied = 0
+        self._paused_at = time.monotonic()  # when writes had last been going on
 
     @classmethod
     def open(cls, path: Path) -> SqliteLog:
@@ -293,8 +287,14 @@ class SqliteLog:
         self._tail = scan.Tail(None, 0)  # to be looked at anew: the span may reach further now
 
     def _lost(self, left: Path) -> int:
+        """Durable commits that are lost. Raises: LockedError where others fold the WAL for long."""
+        give_up = time.monotonic() + layout.LOCK_SECONDS_MAX
         with self._readers.connection() as reader:
-            frames = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+            while (frames := reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]) < 0:
+                # Another process is at it: how many frames there are is not told meanwhile.
+                if time.monotonic() > give_up:
+                    raise LockedError(f"`{self._path}` is in use: its WAL is being folded")
+                time.sleep(_FOLDING_SECONDS)
         return wal.lost_commits(left, valid_frames=frames, page_bytes=_PAGE_BYTES)
 
     def _load(self) -> None:
@@ -344,10 +344,10 @@ class SqliteLog:
             # Before the commit, not after it: whoever is durable should hear so at once.
             if self._wal_bytes >= self._checkpoint_at:
                 self._checkpoint_under_load(conn)
-            tail = _insert_alone(conn, calls, self._tail)
+            tail = insert_alone(conn, calls, self._tail)
             if tail is None:
                 with layout.transaction(conn):
-                    tail = _insert(conn, calls, self._end(conn))
+                    tail = insert(conn, calls, self._end(conn))
             self._publish(tail)
             self._wal_bytes += sum(call.bytes for call in calls) + 2 * _PAGE_BYTES
             self._commits += 1
@@ -388,11 +388,20 @@ class SqliteLog:
                 idle, self._commits_tidied = self._commits == self._commits_tidied, self._commits
                 if self._moved:
                     self._write_state(conn)
-                return idle and (self._wal_bytes == 0 or self._checkpoint(conn, "TRUNCATE", 50))
+                if not idle:
+                    self._paused_at = time.monotonic()
+                return idle and self._fold(conn)
         except TransientError:
             return False  # tried again a little later
         except (DamageError, ValueError):
             return True  # nothing to tidy here; the next append or read says what is wrong
+
+    def _fold(self, conn: sqlite3.Connection) -> bool:
+        """Fold the WAL into the file, then let go of its own file; True once both are done."""
+        if self._wal_bytes and not self._checkpoint(conn, "PASSIVE", 50):
+            return False
+        is_long_ago = time.monotonic() - self._paused_at >= _WAL_KEPT_SECONDS
+        return is_long_ago and self._checkpoint(conn, "TRUNCATE", 50)
 
     def _checkpoint_under_load(self, conn: sqlite3.Connection) -> None:
         late = self._wal_bytes >= WAL_BYTES_MAX
@@ -458,38 +467,3 @@ def _packed(entry: Append | Prepared) -> Packed:
     if isinstance(entry, Append):
         return pack(entry)
     raise ValueError("the entry was prepared for another log")
-
-
-def _insert_alone(
-    conn: sqlite3.Connection, calls: Sequence[Call], known: scan.Tail
-) -> scan.Tail | None:
-    """Insert and commit the only entry of the only call; the new end, or None: nothing was done.
-
-    It saves three statements, after each of which this thread would have to wait for its turn.
-    """
-    call = calls[0]
-    if len(calls) > 1 or len(call.entries) > 1 or known.row is None:
-        return None
-    if known.damaged_from is not None:
-        return None
-    row = call.entries[0].row(known.next_offset)
-    if conn.execute(_INSERT_ALONE, (*row, *known.row)).rowcount != 1:
-        return None
-    call.offsets = [known.next_offset]
-    return scan.Tail((row[0], row[1]), known.next_offset + call.entries[0].count)
-
-
-def _insert(conn: sqlite3.Connection, calls: Sequence[Call], tail: scan.Tail) -> scan.Tail:
-    """Insert the entries of the calls behind `tail`, tell each call its offsets; the new end."""
-    offset, rows, done = tail.next_offset, list[Row](), 0
-    for call in calls:
-        call.offsets = []
-        for entry in call.entries:
-            call.offsets.append(offset)
-            rows.append(entry.row(offset))
-            offset += entry.count
-    for size in _INSERT_SIZES:
-        while len(rows) - done >= size:
-            conn.execute(_INSERTS[size], [v for row in rows[done : done + size] for v in row])
-            done += size
-    return scan.Tail((rows[-1][0], rows[-1][1]), offset)

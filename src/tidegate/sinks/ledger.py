@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.errors import DamageError, LockedError, StorageFullError
+from tidegate.wal import write_ahead
 
 _BUSY_SECONDS = 10.0
 _SCHEMA = """
@@ -49,7 +50,7 @@ class Ledger:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._database.execute("PRAGMA journal_mode = WAL")
+            write_ahead(self._database, _BUSY_SECONDS)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(_SCHEMA)
 
