@@ -20,7 +20,7 @@ from tidegate.engine import Engine, EngineState
 from tidegate.errors import TransientError
 from tidegate.evaluator import Buffer
 from tidegate.eventlog.contract import EntryKind, EventLog
-from tidegate.events.dedupe import run_names
+from tidegate.events.held import run_names
 from tidegate.project.project import Project
 from tidegate.snapshots import Snapshots
 from tidegate.together import Together

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import tempfile
 import tracemalloc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,77 +17,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.errors import DamageError, StorageFullError
-from tidegate.events.dedupe import Dedupe, run_names, warm_up
+from tidegate.events.dedupe import Dedupe, warm_up
+from tidegate.events.held import run_names
 from tidegate.events.runs import write_run
 
-KEY = bytes(range(16))
-EXACT = (1 << 64) - 1
+from .ids import EXACT, KEY, Record, Stream, plain, twin
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels() -> None:
     warm_up()
-
-
-@dataclass(frozen=True)
-class Record:
-    id: str
-    offset: int
-    time: int
-
-
-def twin(records: Sequence[Record], *, horizon: int) -> list[int]:
-    """The offset of each record's first, -1 for new ones: a dict and nothing else."""
-    firsts: dict[str, tuple[int, int]] = {}
-    now, out = 0, []
-    for record in records:
-        now = max(now, record.time)
-        first, time = firsts.get(record.id, (-1, now))
-        if first >= 0 and now - time <= horizon:
-            out.append(first)
-        else:
-            firsts[record.id] = (record.offset, now)
-            out.append(-1)
-    return out
-
-
-class Stream:
-    """Records with a `Dedupe` beside them that may only look up what lies behind it."""
-
-    def __init__(self, records: Sequence[Record], folder: Path, *, horizon: int) -> None:
-        self.records = records
-        self.folder = folder
-        self.horizon = horizon
-        self.by_offset = {r.offset: r for r in records}
-        self.looked_up: list[int] = []
-
-    def lookup(self, offsets: Sequence[int]) -> list[str]:
-        self.looked_up += offsets
-        return [self.by_offset[o].id for o in offsets]
-
-    def open(self, *, table_ids: int, mask: int = EXACT) -> Dedupe:
-        made = Dedupe.open(
-            self.folder, horizon=self.horizon, key=KEY, lookup=self.lookup, table_ids=table_ids
-        )
-        made._mask = mask
-        return made
-
-    def restore(self, data: bytes) -> Dedupe:
-        return Dedupe.restore(data, self.folder, horizon=self.horizon, key=KEY, lookup=self.lookup)
-
-    def feed(self, found: Dedupe, start: int, end: int) -> list[int]:
-        part = self.records[start:end]
-        seen = found.update(
-            pa.array([r.id for r in part], pa.string()),
-            offsets=np.array([r.offset for r in part], dtype=np.int64),
-            ingest_times=np.array([r.time for r in part], dtype=np.int64),
-        )
-        return [int(first) for first in seen.first]
-
-
-def plain(ids: Sequence[str], *, times: Sequence[int] | None = None) -> list[Record]:
-    given_times = times if times is not None else [0] * len(ids)
-    return [Record(i, o, t) for o, (i, t) in enumerate(zip(ids, given_times, strict=True))]
 
 
 @contextmanager
@@ -188,13 +129,13 @@ def test_an_update_that_failed_on_the_log_or_the_disk_is_repeated_without_a_trac
         stream = Stream(records, where, horizon=horizon)
         calm = Stream(records, other, horizon=horizon)
         found, steady = stream.open(table_ids=table_ids), calm.open(table_ids=table_ids)
+        half = len(records) // 2
         with failing(found, failures):
-            half = len(records) // 2
-            got = feed_until_done(stream, found, 0, half)
-            got += feed_until_done(stream, found, half, len(records))
-        expected = calm.feed(steady, 0, len(records))
-        assert got == expected
-        assert found.snapshot() == steady.snapshot()
+            got = until_done(lambda: stream.feed(found, 0, half))
+            got += until_done(lambda: stream.feed(found, half, len(records)))
+            kept = until_done(found.snapshot)  # which waits for the last run, that may fail too
+        assert got == calm.feed(steady, 0, len(records))
+        assert kept == steady.snapshot()
         found.close()
         steady.close()
 
@@ -218,17 +159,15 @@ def failing(found: Dedupe, failures: list[bool]) -> Iterator[None]:
         return write_run(*args, **kwargs)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tidegate.events.dedupe.write_run", failing_write)
+        patch.setattr("tidegate.events.aside.write_run", failing_write)
         patch.setattr(found, "_lookup", failing_lookup)
         yield
 
 
-def feed_until_done(stream: Stream, found: Dedupe, start: int, end: int) -> list[int]:
+def until_done(step: Callable[[], T]) -> T:
     while True:
-        try:
-            return stream.feed(found, start, end)
-        except StorageFullError:
-            continue
+        with suppress(StorageFullError):
+            return step()
 
 
 def test_both_ends_of_the_horizon_count(tmp_path: Path) -> None:
@@ -323,15 +262,15 @@ def test_replay_from_an_older_snapshot_writes_the_same_files(tmp_path: Path) -> 
     older = found.snapshot()
     named = {p.name for p in tmp_path.iterdir()}
     expected = stream.feed(found, 50, 200)
-    files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     newest = found.snapshot()
+    files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     found.close()
     for name in files.keys() - named:
         (tmp_path / name).write_bytes(b"torn by a crash")
     again = stream.restore(older)
     assert stream.feed(again, 50, 200) == expected
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
     assert again.snapshot() == newest
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
 
 
 @pytest.mark.parametrize("part", [0, 100, 4096, 4100, 4250, -1])
@@ -378,6 +317,7 @@ def test_a_run_cut_short_while_open_is_damage_not_a_new_id(tmp_path: Path) -> No
     stream = Stream(plain([str(i % 10) for i in range(20)]), tmp_path, horizon=10)
     found = stream.open(table_ids=10)
     stream.feed(found, 0, 10)
+    found.snapshot()  # which waits for the run
     run = next(tmp_path.glob("*.run"))
     with run.open("r+b") as file:
         file.truncate(4100)
@@ -418,7 +358,7 @@ def filled_snapshot_of(stream: Stream, count: int) -> bytes:
 def test_a_full_disk_leaves_no_file_and_the_update_may_be_repeated(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     stream = Stream(plain([str(i % 15) for i in range(30)]), inner, horizon=10)
-    found = stream.open(table_ids=10)
+    found = stream.open(table_ids=6)
     inner.rmdir()
     with pytest.raises(StorageFullError):
         stream.feed(found, 0, 30)

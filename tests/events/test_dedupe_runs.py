@@ -14,7 +14,8 @@ from tidegate.errors import DamageError, StorageFullError
 from tidegate.events import runs
 from tidegate.events.dedupe import warm_up
 from tidegate.events.fingerprints import Integers, Words
-from tidegate.events.runs import NEVER, Run, RunName, Shelf, Timeline, open_run, write_run
+from tidegate.events.runs import Run, RunName, Shelf, open_run, write_run
+from tidegate.events.timeline import NEVER, Timeline
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,7 +141,7 @@ def test_the_timeline_equals_a_search_of_all_changes(data: st.DataObject) -> Non
     every: list[tuple[int, int]] = []
     time = target = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_WINDOW", 3)
+        patch.setattr("tidegate.events.timeline._WINDOW", 3)
         patch.setattr(Run, "read_changes", read_kept)
         for _ in range(data.draw(st.integers(1, 6))):
             for _ in range(data.draw(st.integers(0, 10))):

@@ -12,19 +12,20 @@ that no chance is involved, and what comes out is a function of the log alone.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Self, cast
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidegate.errors import DamageError
+from tidegate.errors import DamageError, StorageFullError
+from tidegate.events.aside import Aside
 from tidegate.events.fingerprints import (
     NEW,
     Integers,
@@ -36,24 +37,20 @@ from tidegate.events.fingerprints import (
     hash_strings,
     read_key,
 )
+from tidegate.events.held import Held, packed, read, unpacked, written
 from tidegate.events.runs import (
     Run,
-    RunName,
     Shelf,
-    Timeline,
     open_run,
     sync_runs,
-    write_run,
 )
+from tidegate.events.timeline import Timeline, Unwritten
 
 Lookup = Callable[[Sequence[int]], Sequence[str]]
 
 TABLE_IDS = 1 << 19
 
 _ALL_BITS = (1 << 64) - 1
-_VERSION = 1
-_PACKED = 1 << 16  # numbers that are packed at a time
-_ENCODER = msgspec.msgpack.Encoder()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,32 +106,6 @@ class _Batch:
         return pa.concat_arrays([logged, own]).take(inverse)
 
 
-class _Head(msgspec.Struct, frozen=True, array_like=True):
-    """What comes first in a snapshot, so that it can be read without the ids."""
-
-    version: int
-    key_check: int
-    horizon: int
-    table_ids: int
-    mask: int
-    now: int
-    last: int
-    accepted: int
-    runs: list[RunName]
-
-
-class _Snapshot(_Head, frozen=True, array_like=True):
-    ids: int
-    fingerprints: bytes
-    offsets: bytes
-    changes: int
-    change_offsets: bytes
-    change_times: bytes
-
-
-_Held = TypeVar("_Held", bound=_Head)
-
-
 class Dedupe:
     """The ids of a stream within `horizon` microseconds of ingest time.
 
@@ -153,6 +124,9 @@ class Dedupe:
         self._runs: list[Run] = []
         self._unsynced: list[Run] = []
         self._shelves: list[Shelf] = []
+        self._aside: Aside | None = None
+        self._spare: Future[Table] | None = None  # an empty one for when that in use is full
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="ids")
         self._unfinished: _Batch | None = None
 
     @classmethod
@@ -187,12 +161,20 @@ class Dedupe:
     @property
     def ids_held(self) -> int:
         """Ids held, in memory and in runs; some may have expired."""
-        return self._table.accepted + sum(run.count for run in self._runs)
+        here = sum(table.accepted for table in self._tables)
+        return here + sum(run.count for run in self._runs)
+
+    @property
+    def _tables(self) -> list[Table]:
+        """The tables that ids are looked for in."""
+        aside = self._aside
+        return [self._table] if aside is None else [self._table, aside.table]
 
     @property
     def bytes_held(self) -> int:
         """Memory held, an upper bound: what was never written costs none."""
-        here = self._table.bytes_held + self._timeline.tail.nbytes
+        count = len(self._tables) + (self._spare is not None)
+        here = count * self._table.bytes_held + self._timeline.tail.nbytes
         return here + sum(shelf.bytes_held for shelf in self._shelves)
 
     def update(self, ids: pa.StringArray, *, offsets: Integers, ingest_times: Integers) -> Seen:
@@ -201,7 +183,8 @@ class Dedupe:
         Offsets ascend from call to call, ingest times are UTC microseconds; both int64, shape
         (n,). How the records are cut into calls changes nothing.
         Raises: ValueError on offsets that do not ascend, nulls or a wrong length;
-        StorageFullError if a run cannot be written; DamageError if one cannot be read.
+        StorageFullError if a run cannot be written, be it that of an earlier call; DamageError if
+        one cannot be read.
         """
         batch = self._batch(ids, offsets, ingest_times)
         rows = batch.rows
@@ -209,6 +192,7 @@ class Dedupe:
             return Seen(rows.firsts)
         mark = self._timeline.at
         try:
+            self._take_run(wait=False)
             rows.floors[:] = self._timeline.floors(rows.now - self._horizon)
             self._decide(batch)
         except BaseException:
@@ -217,6 +201,8 @@ class Dedupe:
         self._unfinished = None
         self._now, self._last = int(rows.now[-1]), int(rows.offsets[-1])
         self._drop_expired()
+        if self._aside is None and 2 * self._table.accepted > self._table_ids:
+            self._prepared()
         return Seen(rows.firsts)
 
     def find(self, ids: pa.StringArray, *, ingest_time: int) -> Integers:
@@ -245,7 +231,8 @@ class Dedupe:
         if self._mask != _ALL_BITS:
             fingerprints &= np.uint64(self._mask)
         now = np.maximum(np.maximum.accumulate(np.asarray(times, np.int64)), self._now)
-        floors, known, firsts = np.full((3, len(offsets)), NEW, dtype=np.int64)
+        floors, known, firsts = marks = np.empty((3, len(offsets)), dtype=np.int64)
+        marks.fill(NEW)
         rows = Rows(data, bounds, fingerprints, offsets, now, floors, known, firsts)
         batch = _Batch(ids, rows)
         return batch if self._unfinished is None else _resume(batch, self._unfinished)
@@ -284,6 +271,8 @@ class Dedupe:
             hits = shelf.probe(batch.rows.fingerprints, batch.done)
             if len(hits):
                 self._settle(batch, hits)
+        if self._aside is not None:
+            self._settle(batch, self._aside.table.hits(batch.rows, batch.done, own=True))
 
     def _settle(self, batch: _Batch, hits: Integers) -> None:
         live = batch.live(hits[:, 0], hits[:, 1], horizon=self._horizon)
@@ -291,21 +280,54 @@ class Dedupe:
             batch.settle(hits[live, 0], hits[live, 1], self._lookup)
 
     def _spill(self) -> None:
-        """Make room: let go what has expired, and where that is not half, write a run."""
+        """Make room: let go what has expired, and where that is not half, have a run written."""
+        self._take_run(wait=True)
         self._drop_expired()
+        all_live = int(self._timeline.changes[0, 0]) >= self._floor  # that is the oldest id's
         self._timeline.expire(self._target)
-        live = self._table.live(self._floor)
-        if 2 * len(live) <= self._table_ids:
-            self._table.refill(live)
+        if not all_live:
+            live = self._table.live(self._floor)
+            if 2 * len(live) <= self._table_ids:
+                self._table.refill(live)
+                return
+        self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Have the table written, and go on with an empty one."""
+        full, self._table, self._spare = self._table, self._prepared().result(), None
+        changes, (shelf, place) = Unwritten(self._timeline.changes.copy()), self._place()
+        self._timeline.move(changes)
+        self._aside = Aside(
+            full,
+            changes,
+            folder=self._folder,
+            floor=self._floor,
+            shelf=shelf,
+            place=place,
+            threads=self._threads,
+        )
+
+    def _prepared(self) -> Future[Table]:
+        """An empty table, all of its memory there: a first look at it takes a hundred decisions."""
+        if self._spare is None:
+            self._spare = self._threads.submit(
+                lambda: Table(self._table_ids, horizon=self._horizon).cleared()
+            )
+        return self._spare
+
+    def _take_run(self, *, wait: bool) -> None:
+        """Go on with the run of what is set aside, if it is written; `wait` until it is."""
+        if self._aside is None:
             return
-        shelf, place = self._place()
-        words = shelf.prepare(place, live)
-        run = write_run(self._folder, pairs=live, changes=self._timeline.changes, words=words)
-        shelf.put(place, run)
+        run = self._aside.run(wait=wait)
+        if run is None:
+            return
+        self._timeline.replace(self._aside.changes, run)
         self._runs.append(run)
         self._unsynced.append(run)
-        self._timeline.move(run)
-        self._table.refill(live[:0])
+        self._spare = self._threads.submit(self._aside.table.cleared)
+        self._aside = None
+        self._drop_expired()
 
     def _place(self) -> tuple[Shelf, int]:
         for shelf in self._shelves:
@@ -327,6 +349,10 @@ class Dedupe:
 
     def close(self) -> None:
         """Close the run files; closing twice is fine."""
+        with suppress(StorageFullError):
+            self._take_run(wait=True)
+        self._aside = None
+        self._threads.shutdown()
         while self._runs:
             self._drop(self._runs.pop())
 
@@ -338,18 +364,15 @@ class Dedupe:
         """
         if self._unfinished is not None:
             raise ValueError("the last update failed: repeat it before taking a snapshot")
+        self._take_run(wait=True)
         self._sync()
-        body = bytearray(4)
-        _ENCODER.encode_into(self._held(), body, 4)
-        body[:4] = _checksum(memoryview(body)[4:])
-        return bytes(body)
+        return bytes(written(self._held()))
 
-    def _held(self) -> _Snapshot:
+    def _held(self) -> Held:
         ids, offsets, fingerprints = self._live()
         changes = self._timeline.changes
         changes = changes[np.searchsorted(changes[:, 1], self._target) :]
-        return _Snapshot(
-            version=_VERSION,
+        return Held(
             key_check=_key_check(self._key),
             horizon=self._horizon,
             table_ids=self._table_ids,
@@ -362,15 +385,15 @@ class Dedupe:
             fingerprints=fingerprints,
             offsets=offsets,
             changes=len(changes),
-            change_offsets=_pack(changes[:, 0]),
-            change_times=_pack(changes[:, 1]),
+            change_offsets=packed(changes[:, 0]),
+            change_times=packed(changes[:, 1]),
         )
 
     def _live(self) -> tuple[int, bytes, bytes]:
         """How many ids of the table are live; their offsets, ascending, and fingerprints."""
         live = self._table.live(self._floor)
         order = np.argsort(live[:, 1])
-        offsets = _pack(live[:, 1].view(np.int64), order)
+        offsets = packed(live[:, 1].view(np.int64), order)
         fingerprints = live[order, 0].astype("<u8", copy=False).data
         return len(live), offsets, cast("bytes", fingerprints)  # the encoder takes any view
 
@@ -390,7 +413,7 @@ class Dedupe:
         one, or read the log again from further back.
         """
         warm_up()
-        held = _read(data, _Snapshot)
+        held = read(data)
         self = cls(folder, horizon=horizon, key=key, lookup=lookup)
         if (held.horizon, held.key_check) != (horizon, _key_check(self._key)):
             raise DamageError("the dedupe snapshot was made with another horizon or key")
@@ -402,17 +425,17 @@ class Dedupe:
             raise
         return self
 
-    def _restore(self, held: _Snapshot) -> None:
+    def _restore(self, held: Held) -> None:
         self._mask, self._now, self._last = held.mask, held.now, held.last
         for name in held.runs:
             shelf, place = self._place()
             self._runs.append(open_run(self._folder, name, shelf=shelf, place=place))
         pairs = np.empty((held.ids, 2), dtype=np.uint64)
         pairs[:, 0] = np.frombuffer(held.fingerprints, dtype="<u8")
-        pairs[:, 1] = _unpack(held.offsets, held.ids)
+        pairs[:, 1] = unpacked(held.offsets, held.ids)
         self._table.refill(pairs)
         self._table.accepted = held.accepted
-        changes = [_unpack(b, held.changes) for b in (held.change_offsets, held.change_times)]
+        changes = [unpacked(b, held.changes) for b in (held.change_offsets, held.change_times)]
         self._timeline.restore(self._runs, np.column_stack(changes))
         self._target = self._now - self._horizon
         self._floor = int(self._timeline.floors(np.array([self._target]))[0])
@@ -428,53 +451,14 @@ class Dedupe:
                 path.unlink(missing_ok=True)
 
 
-def run_names(snapshot: bytes) -> frozenset[str]:
-    """The names of the run files that a snapshot refers to. Raises: DamageError."""
-    return frozenset(run.name for run in _read(snapshot, _Head).runs)
-
-
-def _read(data: bytes, kind: type[_Held]) -> _Held:
-    body = memoryview(data)[4:]
-    if _checksum(body) != data[:4]:
-        raise DamageError("the dedupe snapshot is damaged: its checksum does not match")
-    try:
-        held = msgspec.msgpack.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise DamageError(f"the dedupe snapshot cannot be read: {error}") from error
-    if held.version != _VERSION:
-        raise DamageError(f"the dedupe snapshot is of version {held.version}, not {_VERSION}")
-    return held
-
-
-def _checksum(body: memoryview) -> bytes:
-    return zlib.crc32(body).to_bytes(4, "little")
-
-
-def _pack(numbers: Integers, order: npt.NDArray[np.intp] | None = None) -> bytes:
-    """Numbers that ascend, if need be in that order; few are copied at a time."""
-    parts, last = [], 0
-    for first in range(0, len(numbers), _PACKED):
-        some = slice(first, first + _PACKED)
-        ascending = numbers[some] if order is None else numbers[order[some]]
-        steps = np.diff(ascending, prepend=last).astype("<i8", copy=False)
-        last = int(ascending[-1])
-        parts.append(pa.compress(pa.py_buffer(steps.data), codec="zstd", asbytes=True))
-    return b"".join(parts)
-
-
-def _unpack(packed: bytes, count: int) -> Integers:
-    steps = pa.decompress(packed, decompressed_size=8 * count, codec="zstd", asbytes=True)
-    return np.cumsum(np.frombuffer(steps, dtype="<i8"), dtype=np.int64)
-
-
 def _key_check(key: Words) -> int:
     return int(hash_strings(*buffers(pa.array(["tidegate dedupe"])), key=key)[0])
 
 
 def _check_shape(count: int, offsets: Integers, times: Integers, *, above: int) -> None:
-    if offsets.shape != (count,) or np.shape(times) != (count,):
-        raise ValueError(f"{count} ids, {offsets.shape} offsets, {np.shape(times)} ingest times")
-    if count and (offsets[0] <= above or bool((offsets[1:] <= offsets[:-1]).any())):
+    if offsets.shape != (count,) or times.shape != (count,):
+        raise ValueError(f"{count} ids, {offsets.shape} offsets, {times.shape} ingest times")
+    if count and (offsets[0] <= above or np.count_nonzero(offsets[1:] <= offsets[:-1])):
         raise ValueError(f"offsets ascend and lie above {above}; saw {offsets[0]} first")
 
 

@@ -13,7 +13,7 @@ import math
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +149,7 @@ def _hash_all(data: Bytes, bounds: Bounds, key: Words, out: Words) -> None:
 
 
 _NO_BYTES = np.frombuffer(b"", dtype=np.uint8)
+_NO_PAIRS: Words = np.empty((0, 2), dtype=np.uint64)
 _NO_BOUNDS = np.frombuffer(bytes(4), dtype=np.int32)
 
 
@@ -448,11 +449,16 @@ class Table:
         self.accepted, size, done = counts.tolist()
         return done, size
 
-    def hits(self, rows: Rows, done: int) -> Integers:
-        """`(row, offset)` of live ids of earlier batches with the fingerprint of a row, (m, 2)."""
+    def hits(self, rows: Rows, done: int, *, own: bool = False) -> Integers:
+        """`(row, offset)` of live ids of earlier batches with the fingerprint of a row, (m, 2).
+
+        With `own` also those of this batch, live or not.
+        """
         found = np.empty((len(rows.offsets), 2), dtype=np.int64)
-        own = int(rows.offsets[0])
-        given = (self._slots, rows.fingerprints, rows.floors, own, self._limits, done)
+        floors, below = rows.floors, int(rows.offsets[0])
+        if own:
+            floors, below = np.minimum(floors, below), np.iinfo(np.int64).max
+        given = (self._slots, rows.fingerprints, floors, below, self._limits, done)
         total = _collect(*given, found)
         if total > len(found):
             found = np.empty((total, 2), dtype=np.int64)
@@ -465,6 +471,11 @@ class Table:
         They are overwritten by the next call.
         """
         return self._sorted[: _extract(self._slots, floor, self._sorted)]
+
+    def cleared(self) -> Self:
+        """This one without any ids, all of its memory there."""
+        self.refill(_NO_PAIRS)
+        return self
 
     def refill(self, pairs: Words) -> None:
         """Hold these pairs and no others."""
