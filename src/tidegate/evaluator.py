@@ -130,7 +130,7 @@ class Evaluator:
         if ids is None:
             ids = event_ids(events, program.schema)
         if computed is not None:
-            seen.put_all(dict(zip(computed.schema.names, computed.columns, strict=True)))
+            seen.put_all(computed.schema.names, computed.columns)
             table = self._rows(events, ids, computed)
             failed = failed_features(computed.errors)
         self._list(seen, underway.before)

@@ -231,9 +231,12 @@ def bits(found: Sequence[Sequence[Any]]) -> list[list[str]]:
 
 
 def close(seen: Any, wanted: Any) -> bool:
-    """Whether values are equal; doubles to 1e-9 of what they were computed from."""
+    """Whether values are equal; doubles to 1e-9 of what they were computed from.
+
+    Next to zero doubles have fewer digits than that: there it is a few of their least steps.
+    """
     if not isinstance(seen, float) or not isinstance(wanted, float):
         return bool(seen is wanted if wanted is OVERFLOW else seen == wanted)
     if math.isnan(wanted) or math.isinf(wanted):
         return math.isnan(seen) if math.isnan(wanted) else seen == wanted
-    return math.isclose(seen, wanted, rel_tol=1e-9)
+    return math.isclose(seen, wanted, rel_tol=1e-9, abs_tol=16 * math.ulp(0.0))

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.features.entity import EntityState
+from tidegate.features.entity import EntityState, join, take_together
 from tidegate.features.plan import Aggregate, EntityPlan
+from tidegate.sql.columns import Columns, array_of
+from tidegate.sql.expression import Evaluated
 
 from .streams import (
     BIGINT,
@@ -124,6 +126,22 @@ def test_freeing_all_that_can_be_freed_changes_nothing(stream: Stream) -> None:
         part = slice(i, i + 1)
         found.append(state.update(batch.slice(i, 1), times=times[part], newest=newest[part]))
         state.expire(int(newest[i]))
+    found = found or [state.update(batch, times=times, newest=newest)]
+    assert bits(flat(found, stream.plan.calls)) == bits(results(stream))
+
+
+@settings(max_examples=EXAMPLES)
+@given(streams())
+def test_a_state_may_be_taken_together_with_others_or_alone(stream: Stream) -> None:
+    state, found = EntityState(stream.plan, key=SECRET), []
+    batch, newest = stream.batch(), np.array(stream.newest, dtype=np.int64)
+    times = np.array([row.time for _, row in stream.events], dtype=np.int64)
+    joints = [join([state]), join([state])]
+    for i in range(len(times)):
+        columns, part = Columns(batch.slice(i, 1)), slice(i, i + 1)
+        given_times = {"times": times[part], "newest": newest[part]}
+        [taken] = take_together([state], joints[i % 2], columns, **given_times)
+        found.append([Evaluated(array_of(values), errors) for values, errors in taken.found()])
     found = found or [state.update(batch, times=times, newest=newest)]
     assert bits(flat(found, stream.plan.calls)) == bits(results(stream))
 

@@ -16,6 +16,7 @@ from tidegate.schema import ColumnType, Kind
 from tidegate.sql.columns import Columns, Piece, array_of
 from tidegate.sql.direct import covered
 from tidegate.sql.expression import ExpressionSet, Scope, compile_expression
+from tidegate.sql.frame import Frame
 from tidegate.sql.functions.time import CALENDAR, DAY
 from tidegate.sql.source import SourceText
 
@@ -137,6 +138,17 @@ def test_a_condition_is_true_where_it_is_neither_false_nor_unknown() -> None:
     truths, errors = ExpressionSet(conditions).truths(Columns(batch))
     assert truths.tolist() == [[0, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
     assert {number: list(rows) for number, rows in errors.items()} == {1: [1]}
+
+
+def test_a_batch_without_rows_is_not_worth_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of repeated events alone: the columns have their types, and nobody computes anything."""
+    monkeypatch.setattr(Frame, "run", lambda *_: pytest.fail("Polars was asked"))
+    texts = ("n + 1", "x", "upper(s)", "b AND n > 1", "d * 2")
+    expressions = [compile_expression(SourceText(text), SCOPE) for text in texts]
+    batch = pa.RecordBatch.from_pydict({n: pa.array([], TYPES[n].arrow) for n in "nxsbd"})
+    found = ExpressionSet(expressions).columns(Columns(batch))
+    assert [array_of(c).type for c, _ in found] == [e.type.arrow for e in expressions]
+    assert [(len(array_of(c)), errors) for c, errors in found] == [(0, {})] * len(texts)
 
 
 def test_a_thousand_values_share_few_registers() -> None:

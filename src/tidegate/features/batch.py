@@ -11,7 +11,6 @@ import pyarrow as pa
 from tidegate.events.fingerprints import Integers
 from tidegate.features.columns import DESCRIPTION, key_form
 from tidegate.features.emission import ERRORS, NULLS, PLAN, emit, measure, spell
-from tidegate.features.inputs import SLAB
 from tidegate.features.intake import load, name_keys, place
 from tidegate.features.layout import BOOLEAN, DECIMAL, PLAIN, SPAN, TEXT, TEXTS, Layout
 from tidegate.features.memory import Words
@@ -31,7 +30,7 @@ Found: TypeAlias = tuple[Column, Mapping[int, str]]  # a column, and why rows of
 _SCRATCH_MIN = 1 << 16  # words that are kept however small batches become
 _PLANS_MAX = 256  # sizes of batches whose layout is kept
 _OUT_FORMS = {Kind.DECIMAL: DECIMAL, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT, Kind.JSON: TEXT}
-_PLACE = DESCRIPTION - 1  # words that say where a column lies
+PLACE = DESCRIPTION - 1  # words that say where a column lies
 _NONE: Mapping[int, str] = {}
 NOTHING: Words = np.zeros(1, dtype=np.int64)
 
@@ -50,12 +49,12 @@ class Results(NamedTuple):
 class Scratch:
     """Memory for batches, used again from pass to pass: new memory would have to be cleared.
 
-    `width` is that of a row, `calls` how many results each has, whose `writer` knows them; `fixed`
-    is the end of a chart, what is the same for all batches.
+    `width` is that of a row, `calls` how many results each has; `fixed` is the end of a chart, what
+    is the same for all batches.
     """
 
-    def __init__(self, width: int, writer: Writer, fixed: Sequence[int]) -> None:
-        self._width, self._calls, self._writer = width, writer.calls, writer
+    def __init__(self, width: int, calls: int, fixed: Sequence[int]) -> None:
+        self._width, self._calls = width, calls
         self._fixed = (0, *fixed, _TOGETHER)
         self._held, self._address = NOTHING, 0
         self._last: Batch | None = None
@@ -72,8 +71,8 @@ class Scratch:
 
     def _cut(self, n: int) -> Batch:
         """Arrays in the order of their places in a chart, the states of results last."""
-        results, planned = n * self._calls, PLAN * self._calls
-        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results, planned)
+        results = n * self._calls
+        sizes = (SHARDS + 2, n, n, n * self._width, 3 * n, n + 1, 7 * n, results)
         size = sum(sizes) + (results + 7) // 8
         if len(self._held) < size or len(self._held) > max(_SCRATCH_MIN, 64 * size):
             buffer, memory = block(8 * size)
@@ -83,16 +82,16 @@ class Scratch:
             arrays.append(self._held[top : top + words])
             chart.append(self._address + 8 * top)
             top += words
-        chart.append(self._address + 8 * top)
+        chart += [0, self._address + 8 * top]
         status = self._held[top:size].view(np.uint8)[:results]
-        arrays[-1][:] = self._writer.plan(n)
         return Batch(n, arrays, status, np.array([*chart, *self._fixed], dtype=np.int64))
 
 
 class Batch:
     """Rows in the order of their shards, what they were read from, and what comes out for them.
 
-    `chart`, which lies at `charted`, tells kernels where all of it lies.
+    `chart`, which lies at `charted`, tells kernels where all of it lies; where the columns and the
+    results of several entities lie is put there by who takes them together, `owner` being its mark.
     """
 
     __slots__ = (
@@ -107,7 +106,7 @@ class Batch:
         "newest",
         "order",
         "out",
-        "planned",
+        "owner",
         "ranks",
         "rows",
         "status",
@@ -118,22 +117,23 @@ class Batch:
     def __init__(self, n: int, arrays: Sequence[Words], status: Bytes, chart: Words) -> None:
         self.n, self.chart, self.charted = n, chart, int(chart.ctypes.data)
         self.bounds, self.order, self.ranks, self.rows = arrays[:4]
-        self.ids, self.horizons, self.work, self.out, self.planned = arrays[4:]
+        self.ids, self.horizons, self.work, self.out = arrays[4:]
         self.named = self.work[: 3 * n]  # which is not needed any more when the work begins
         self.status = status
         self.times = self.newest = NOTHING
         self.held: Columns | None = None
+        self.owner: object = None
 
 
 class Reader:
     """Turns a batch of columns into rows of words.
 
     `_described` has five words for each column that is read: the keys, what makes rows, and once
-    more those whose texts come back. `_places` has where each lies that is named, `_slots` which of
-    them is which column's. `_shape` is as kernels want it.
+    more those whose texts come back. `columns` are the names that it reads, `_slots` which of them
+    each has. `_shape` is as kernels want it.
     """
 
-    def __init__(self, layout: Layout, writer: Writer, directory: Words) -> None:
+    def __init__(self, layout: Layout, directory: Words) -> None:
         plan = layout.plan
         self._program = layout.program
         keys = [(n, key_form(t)) for n, t in zip(plan.keys, plan.key_types, strict=True)]
@@ -141,37 +141,40 @@ class Reader:
         filters = [(name, BOOLEAN) for name in plan.filters]
         words = [(plan.values[column], form) for column, form in layout.forms]
         read = [*keys, *values, *filters, *words, *(w for w in words if w[1] == TEXT)]
-        self._keys, self._names = keys, tuple(dict.fromkeys(name for name, _ in read))
-        self._slots: Words = np.array([self._names.index(n) for n, _ in read], dtype=np.int64)
-        self._places: Words = np.zeros(_PLACE * len(self._names), dtype=np.int64)
+        self._keys, self._read = keys, [name for name, _ in read]
+        self.columns = tuple(dict.fromkeys(self._read))
+        self._slots = self.slots_among(self.columns)
         self._described: Words = np.zeros(DESCRIPTION * len(read), dtype=np.int64)
         self._described[::DESCRIPTION] = [form for _, form in read]
         sizes = (layout.flags, len(values), len(filters), len(words), len(keys))
         self._shape: Words = np.array(sizes, dtype=np.int64)
         texts = int(layout.program[TEXTS])
         self.texts = self._described[len(self._described) - DESCRIPTION * texts :]
-        lie = [x.ctypes.data for x in (directory, layout.program, self._described, self._slots)]
-        fixed = [*lie, len(read), self._places.ctypes.data, self._shape.ctypes.data]
-        self._scratch = Scratch(layout.width, writer, fixed)
+        lie = [x.ctypes.data for x in (directory, layout.program, self._described)]
+        fixed = [*lie, 0, len(read), 0, self._shape.ctypes.data]
+        self._scratch = Scratch(layout.width, len(plan.calls), fixed)
+
+    def slots_among(self, names: Sequence[str]) -> Words:
+        """Which of the names each column that is read has."""
+        return np.array([names.index(name) for name in self._read], dtype=np.int64)
 
     def forget(self) -> None:
-        """Forget the layout of the last batch, of which the writer made a part."""
+        """Have the next batch laid out anew."""
         self._scratch.forget()
 
-    def begin(self, columns: Columns, times: Integers, newest: Integers) -> Batch:
-        """A batch of the columns' rows, of which no row is read yet."""
-        batch = self._scratch.batch(columns.rows)
-        self._places[:] = columns.places(self._names)
-        batch.held = columns
-        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
-        return batch
+    def batch(self, n: int) -> Batch:
+        """A batch of n rows, of which none is read; the one before is not to be used any more."""
+        return self._scratch.batch(n)
 
     def read(self, columns: Columns, times: Integers, newest: Integers, run: Any) -> Batch:
         """The rows of a batch, in the order of their shards."""
-        batch = self.begin(columns, times, newest)
+        batch = self.batch(columns.rows)
+        batch.held = columns
+        batch.times, batch.newest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
         n, program, count, named = batch.n, self._program, len(self._keys), batch.named
         described = self._described
-        described.reshape(-1, DESCRIPTION)[:, 1:] = self._places.reshape(-1, _PLACE)[self._slots]
+        places: Words = np.array(columns.places(self.columns), dtype=np.int64)
+        described.reshape(-1, DESCRIPTION)[:, 1:] = places.reshape(-1, PLACE)[self._slots]
         if n > ALONE:
             run(lambda a, b: name_keys(described, program, count, a, b, named), n, wide=True)
         else:
@@ -213,7 +216,8 @@ class Writer:
 
     def __init__(self, layout: Layout) -> None:
         self._calls, self.calls = layout.plan.calls, len(layout.plan.calls)
-        self._shape = Shape([c.type for c in self._calls])
+        self.types = [c.type for c in self._calls]
+        self._shape = Shape(self.types)
         self._forms = [_OUT_FORMS.get(c.type.kind, PLAIN) for c in self._calls]
         self._texts = [c for c, form in enumerate(self._forms) if form == TEXT]
         self._fills = [(0, 0)] * self.calls
@@ -227,12 +231,6 @@ class Writer:
     def empty(self) -> Results:
         """Columns without rows."""
         return Results([pa.array([], t) for t in self._shape.arrow], {})
-
-    def begin(self, batch: Batch) -> Slab:
-        """Memory for the results of a batch, of which its chart tells."""
-        slab = Slab(self._shape, batch.n)
-        batch.chart[SLAB] = slab.address
-        return slab
 
     def write(self, batch: Batch, directory: Words, run: Any) -> Results:
         """A column for each call."""
@@ -250,14 +248,20 @@ class Writer:
             words = np.sum(parts, axis=0)
         else:
             emit(out, status, ranks, 0, n, words, memory)
-        return self.end(batch, slab, words, directory)
-
-    def end(self, batch: Batch, slab: Slab, words: Words, directory: Words) -> Results:
-        """The columns that were written to a slab, with what came out besides."""
         slab.nulls, wrong = words[NULLS::PLAN].tolist(), words[ERRORS::PLAN].tolist()
         columns: list[Column] = [Piece(slab, c) for c in range(self.calls)]
+        self.add_texts(columns, slab, 0, batch, directory)
+        return self.results(columns, wrong, batch)
+
+    def add_texts(
+        self, columns: list[Column], slab: Slab, first: int, batch: Batch, directory: Words
+    ) -> None:
+        """Put texts in the places of columns that have them; they lie from `first` on in a slab."""
         for c in self._texts:
-            columns[c] = self._text(slab, c, batch, directory)
+            columns[c] = self._text(slab, first + c, batch, directory)
+
+    def results(self, columns: list[Column], wrong: Sequence[int], batch: Batch) -> Results:
+        """Columns with their errors, of which there are so many in each."""
         if any(wrong):
             failed = [c for c, count in enumerate(wrong) if count]
             return Results(columns, {c: self._errors(c, batch) for c in failed})
@@ -276,11 +280,12 @@ class Writer:
         return self._plans[n]
 
     def _text(self, slab: Slab, c: int, batch: Batch, directory: Words) -> pa.Array[Any]:
+        """Column c of a slab, which has where its texts lie."""
         n, (valid, bytes_, values, _) = batch.n, slab.spans[c]
         places = slab.memory[values : values + 8 * n].view(np.int64)
         present = slab.buffer.slice(valid, bytes_) if slab.nulls[c] else None
         buffers = [present, *_spelt(places, batch, directory)]
-        kind = self._shape.arrow[c]
+        kind = slab.shape.arrow[c]
         found: pa.Array[Any] = pa.Array.from_buffers(kind, n, buffers, slab.nulls[c])
         return found
 

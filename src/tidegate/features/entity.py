@@ -20,12 +20,12 @@ from tidegate.features.amend import FOUND, amend
 from tidegate.features.batch import (
     ALONE,
     SHARDS,
-    Batch,
     Reader,
     Results,
     Writer,
 )
 from tidegate.features.intake import name_keys
+from tidegate.features.joint import Joint, Member
 from tidegate.features.layout import (
     PLAIN,
     SPAN,
@@ -53,7 +53,7 @@ from tidegate.features.shards import (
 )
 from tidegate.features.snapshot import Part, SnapshotJob, mark_of, read_shards
 from tidegate.features.threads import Threads
-from tidegate.sql.columns import Columns, Slab, array_of, place_of
+from tidegate.sql.columns import Columns, array_of, place_of
 from tidegate.sql.expression import Evaluated
 
 Secret: TypeAlias = bytes  # in a class that has a property of that name
@@ -86,7 +86,8 @@ class EntityState:
         self._shards = [Shard(facts, record, lasting=lasting) for facts in self._directory]
         self._threads = Threads(threads)
         self._writer = Writer(self._layout)
-        self._reader = Reader(self._layout, self._writer, self._directory)
+        self._reader = Reader(self._layout, self._directory)
+        self._joint = join([self])
         self._job: SnapshotJob | None = None
         self._lock = Lock()
         self._since = 0
@@ -147,7 +148,7 @@ class EntityState:
         """
         n = columns.rows
         if n <= ALONE:
-            return take_together([self], columns, times=times, newest=newest)[0]
+            return take_together([self], self._joint, columns, times=times, newest=newest)[0]
         if n <= _PASS:
             return self._take(columns, times, newest)
         parts = [
@@ -165,7 +166,7 @@ class EntityState:
             self._reader.load(batch, first, last)
 
         def advance_shards(first: int, last: int) -> None:
-            _advance([self], charts, batch, first, last)
+            _advance([self], charts, batch.times, batch.newest, first, last)
 
         self._threads.run(load, n, wide=wide)
         with self._lock:
@@ -189,12 +190,6 @@ class EntityState:
                 shard.compact(self._layout)
 
         self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
-
-    def _end(self, batch: Batch, slab: Slab) -> Results:
-        """What came out for a batch that was taken in."""
-        results = self._writer.end(batch, slab, batch.planned, self._directory)
-        self._compact(batch.n)
-        return results
 
     def _sparse(self) -> list[Shard]:
         """The shards much of whose heap lies in blocks that are free."""
@@ -328,27 +323,36 @@ class EntityState:
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
 
+def join(states: Sequence[EntityState]) -> Joint:
+    """What states need for `take_together`, as long as they fill nulls with the same words."""
+    return Joint([Member(s._reader, s._writer, s._directory) for s in states])
+
+
 def take_together(
-    states: Sequence[EntityState], columns: Columns, *, times: Integers, newest: Integers
+    states: Sequence[EntityState],
+    joint: Joint,
+    columns: Columns,
+    *,
+    times: Integers,
+    newest: Integers,
 ) -> list[Results]:
     """What `take` gives of each state, for at most `ALONE` rows: one kernel does all of it.
 
     Each call of a kernel costs as much as some rows, and while it takes rows of one state in it
-    asks for the memory of the next.
+    asks for the memory of the next. `joint` is of these states.
     """
     if not columns.rows:
         return [state._writer.empty() for state in states]
-    batches = [state._reader.begin(columns, times, newest) for state in states]
-    slabs = [state._writer.begin(batch) for state, batch in zip(states, batches, strict=True)]
-    charts: Words = np.array([batch.charted for batch in batches], dtype=np.int64)
+    charts, slab = joint.begin(columns)
+    since, latest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
     for state in states:
         state._lock.acquire()
     try:
-        _advance(states, charts, batches[0], 0, SHARDS, READING | WRITING)
-        return [
-            state._end(batch, slab)
-            for state, batch, slab in zip(states, batches, slabs, strict=True)
-        ]
+        _advance(states, charts, since, latest, 0, SHARDS, READING | WRITING)
+        results = joint.end(slab)
+        for state in states:
+            state._compact(columns.rows)
+        return results
     finally:
         for state in states:
             state._lock.release()
@@ -357,13 +361,14 @@ def take_together(
 def _advance(
     states: Sequence[EntityState],
     charts: Words,
-    batch: Batch,
+    times: Integers,
+    newest: Integers,
     first: int,
     last: int,
     steps: int = 0,
 ) -> None:
     """Take the rows of the shards [first, last) in, and do what `steps` says besides."""
-    entity, times, newest = 0, batch.times, batch.newest
+    entity = 0
     while True:
         stopped = advance(charts, times, newest, entity, SHARDS, first, last, steps)
         if stopped < 0:

@@ -204,15 +204,17 @@ def make_room(shard: Words, program: Words, records: Words, r: int, more: int) -
     wanted = count + more
     if wanted > CHUNK:
         _into_chunks(shard, program, records, r, wanted)
-    elif 4 * wanted <= 3 * capacity and 3 * wanted > capacity:
-        # A quarter is free, so that moving the rest costs a few words for each row added.
+        return
+    roomy = min(CHUNK, wanted + count // 4)
+    if roomy <= capacity and 3 * wanted > capacity:
+        # As much is free as in a block of its own, but this one is near.
         heap = words_at(shard[HEAP])
         block = records[r + BLOCK]
         for k in range(count * width):
             heap[block + k] = heap[block + dead * width + k]
         records[r + ORIGIN] = records[r + BASE]
     else:
-        _resize(shard, records, r, width, min(CHUNK, max(wanted, wanted + count // 4)))
+        _resize(shard, records, r, width, roomy)
 
 
 @inline

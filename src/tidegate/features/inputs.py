@@ -42,7 +42,8 @@ class Batch(NamedTuple):
     `horizons`, which lies at `horizon`, the horizon of each and after them the newest, `order`
     their places in the batch as it was given, by which `texts` describes columns. `out`, which lies
     at `results`, and `status` take a word and a byte for each row and call, those of a row side by
-    side. `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator.
+    side. `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator. `chart`
+    is what it was read from, `asked` what `foresee_groups` knows of it.
     """
 
     n: int
@@ -58,10 +59,12 @@ class Batch(NamedTuple):
     out: Words
     status: Any
     copy: Words
+    chart: Words
+    asked: Words
 
 
 @inline
-def charted(chart: Words, texts: int, copy: Words) -> Batch:
+def charted(chart: Words, texts: int, copy: Words, asked: Words) -> Batch:
     """The batch whose arrays lie where a chart says, its last columns being texts."""
     return Batch(
         chart[ROWS_IN],
@@ -77,6 +80,8 @@ def charted(chart: Words, texts: int, copy: Words) -> Batch:
         words_at(chart[RESULTS]),
         bytes_at(chart[STATES]),
         copy,
+        chart,
+        asked,
     )
 
 

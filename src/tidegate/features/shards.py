@@ -20,14 +20,15 @@ from tidegate.features.columns import BYTES, DESCRIPTION, GIVEN, INT, WORDS, is_
 from tidegate.features.distinct import slots_of
 from tidegate.features.emission import ERRORS, NULLS, PLAN, ROOM, Target, columns_from
 from tidegate.features.foresight import (
+    ASKED,
+    KNOWN,
+    NEAR,
     TILE,
+    begin_foresight,
+    foresee_groups,
     foresee_keys,
-    foresee_places,
-    foresee_records,
-    foresee_rows,
-    foresee_run,
     foresee_slots,
-    foresee_tables,
+    foresee_span,
 )
 from tidegate.features.history import (
     CHUNK,
@@ -108,6 +109,7 @@ from tidegate.features.memory import (
     Words,
     bytes_at,
     kernel,
+    unfolded,
     words_at,
 )
 from tidegate.features.packing import keep_key
@@ -132,7 +134,7 @@ def _group(
     """Group the rows [lo, hi) by key, keys in order of appearance; makes records for new keys.
 
     Scratch: the group of each row; for each group its first row, then how many it has until they
-    are listed, then its record.
+    are listed, then its record, -1 where there are fewer groups than rows.
     """
     width, records = program[RECORD], words_at(shard[RECORDS])
     work, n = words_at(batch.work), batch.n
@@ -166,11 +168,13 @@ def _group(
         work[k] = g
         work[2 * n + g] += 1
         shard[DONE_ROWS] += 1
+    for g in range(3 * n + lo + shard[GROUPS], 3 * n + hi):
+        work[g] = -1
     list_groups(shard[GROUPS], work, n, lo, hi)
     return FINISHED
 
 
-@inline
+@unfolded
 def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
     """Words of heap that a run of rows of a key may take at most."""
     width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
@@ -186,12 +190,12 @@ def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int
         words += (3 * ((dead + count + more) >> CHUNK_BITS) + 64) * words_of_chunk(program)
         if capacity < 0:
             words += 2 * width * CHUNK
+    slots = 64
+    while slots < 2 * (count + more) + 2:
+        slots *= 2
     for d in range(program[DISTINCTS]):
         table = records[r + program[program[DISTINCTS_AT] + d] + 1]
-        slots = 64
-        if table == 0 or slots_of(table) < max(slots, 2 * (count + more) + 2):
-            while slots < 2 * (count + more) + 2:
-                slots *= 2
+        if table == 0 or slots_of(table) < slots:
             words += 8 * slots
     for t in range(program[TEXTS]):
         for x in range(more):
@@ -252,18 +256,11 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
     starts, ends = words_at(batch.work + 8 * (5 * n + lo)), words_at(batch.work + 8 * (6 * n + lo))
     while shard[DONE_GROUPS] < shard[GROUPS]:
         done = shard[DONE_GROUPS]
-        if done % TILE == 0 and done > 0:
-            foresee_records(shard, program, batch, lo)
-            foresee_places(shard, program, batch, lo)
-            foresee_rows(shard, program, batch, lo)
-            foresee_tables(shard, program, batch, lo)
         g = lo + done
+        if done % TILE == 0 and n > NEAR:
+            foresee_groups(batch.chart, batch.asked, g + TILE)
         r, end = work[3 * n + g], work[2 * n + g]
         start = work[2 * n + g - 1] if done > 0 else lo
-        if done == 0:
-            foresee_run(program, batch, start, end)
-        if done + 1 < shard[GROUPS]:
-            foresee_run(program, batch, end, work[2 * n + g + 1])
         listed = batch.work + 8 * (4 * n + start)
         run = Run(listed, words_at(listed), end - start, starts, ends)
         need = _need(program, records, r, batch, run)
@@ -306,7 +303,7 @@ def _foresee(
 def _gather(
     directory: int, shards: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
 ) -> int:
-    """Group the rows of a span and ask for those that their keys keep; as `advance`."""
+    """Group the rows of a span; as `advance`."""
     end, why = last, FINISHED
     for s in range(first, last):
         shard = words_at(directory + 8 * DIRECTORY * s)
@@ -318,10 +315,7 @@ def _gather(
             break
     for s in range(first, end):
         shard = words_at(directory + 8 * DIRECTORY * s)
-        foresee_places(shard, program, batch, bounds[s])
         foresee_sweep(shard, program, _SWEPT * (bounds[s + 1] - bounds[s]))
-    for s in range(first, end):
-        foresee_rows(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     return -1 if why == FINISHED else int(4 * end + why)
 
 
@@ -330,9 +324,6 @@ def _settle(
     directory: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
 ) -> int:
     """Take the rows of a span, which are grouped, through their frames; as `advance`."""
-    if program[DISTINCTS] > 0:
-        for s in range(first, last):
-            foresee_tables(words_at(directory + 8 * DIRECTORY * s), program, batch, bounds[s])
     for s in range(first, last):
         shard = words_at(directory + 8 * DIRECTORY * s)
         if bounds[s] < bounds[s + 1]:
@@ -349,11 +340,15 @@ def _take(chart: Words, shards: int, first: int, last: int, program: Words, batc
     begun, end = first, first
     after = _end(bounds, first, last, together)
     _foresee(directory, shards, end, after, bounds, program, batch)
+    begin_foresight(batch.asked, bounds[first], shards)
     while begun < last:
         later = _end(bounds, after, last, together)
         _foresee(directory, shards, after, later, bounds, program, batch)
         lacking = _gather(directory, shards, end, after, bounds, program, batch)
         grouped = end if lacking < 0 else lacking >> 2
+        batch.asked[KNOWN] = bounds[after if lacking < 0 else grouped]
+        if batch.n <= NEAR:
+            foresee_span(chart, batch.asked, bounds[end])
         stopped = _settle(directory, begun, grouped, bounds, program, batch)
         if stopped >= 0 or lacking >= 0:
             return stopped if stopped >= 0 else lacking
@@ -385,10 +380,13 @@ def _read(chart: Words, shards: int, times: Words, newest: Words) -> None:
 
 
 @inline
-def _open(chart: Words, shards: int, copy: Words) -> None:
+def _open(chart: Words, shards: int, copy: Words, asked: Words) -> None:
     """Ask for what the first span of an entity needs, while others are taken in."""
     program, bounds = words_at(chart[PROGRAM]), words_at(chart[BOUNDS])
-    end, batch = _end(bounds, 0, shards, chart[TOGETHER]), charted(chart, program[TEXTS], copy)
+    end, batch = (
+        _end(bounds, 0, shards, chart[TOGETHER]),
+        charted(chart, program[TEXTS], copy, asked),
+    )
     _foresee(chart[DIRECTORY_AT], shards, 0, end, bounds, program, batch)
 
 
@@ -420,18 +418,19 @@ def advance(
     few rows it reads columns and writes results as well (`steps`), since each call costs as much as
     some rows.
     """
-    scratch = np.empty(8 + ROOM, dtype=np.int64)
-    copy, places = words_at(scratch.ctypes.data), words_at(scratch.ctypes.data + 64)
+    scratch = np.empty(8 + ASKED + ROOM, dtype=np.int64)
+    copy, asked = words_at(scratch.ctypes.data), words_at(scratch.ctypes.data + 64)
+    places = words_at(scratch.ctypes.data + 64 + 8 * ASKED)
     since, latest = words_at(times.ctypes.data), words_at(newest.ctypes.data)
     if steps & READING:
         for e in range(entity, len(charts)):
             _read(words_at(charts[e]), shards, since, latest)
         for e in range(entity, len(charts)):
-            _open(words_at(charts[e]), shards, copy)
+            _open(words_at(charts[e]), shards, copy, asked)
     for e in range(entity, len(charts)):
         chart = words_at(charts[e])
         program = words_at(chart[PROGRAM])
-        batch = charted(chart, program[TEXTS], copy)
+        batch = charted(chart, program[TEXTS], copy, asked)
         stopped = _take(chart, shards, first, last, program, batch)
         if stopped >= 0:
             return (e << 16) + stopped
@@ -470,6 +469,8 @@ def gaze(
         words_at(out.ctypes.data),
         bytes_at(status.ctypes.data),
         words_at(scratch.ctypes.data),
+        nothing,
+        nothing,
     )
     for i in range(n):
         s = ids[3 * i + 2] & (len(directory) - 1)

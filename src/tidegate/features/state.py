@@ -16,7 +16,7 @@ import pyarrow as pa
 from tidegate.errors import RequestError
 from tidegate.features.batch import ALONE, Found, Results
 from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
-from tidegate.features.entity import EntityState, take_together
+from tidegate.features.entity import EntityState, join, take_together
 from tidegate.features.fills import filled, fills_of
 from tidegate.features.plan import LOG_OFFSET, EntityPlan
 from tidegate.features.sections import Buffer, Sections, framed
@@ -157,11 +157,13 @@ class FeatureState:
         """
         theirs = {e.fingerprint: s for layer in other._layers for e, s in layer.states}
         for layer in self._layers:
-            for place, (entity, _) in enumerate(layer.states):
+            states = list(layer.states)
+            for place, (entity, _) in enumerate(states):
                 print_ = entity.fingerprint
                 if print_ in theirs and print_ not in self._adopted:
-                    layer.states[place] = (entity, theirs[print_])
+                    states[place] = (entity, theirs[print_])
                     self._adopted.add(print_)
+            layer.use(states)
         self._fill()
         return tuple(e for e in self.entities if e.fingerprint not in self._adopted)
 
@@ -190,7 +192,7 @@ class FeatureState:
         ]
         source.end()
         for layer, states in zip(self._layers, restored, strict=True):
-            layer.states = states
+            layer.use(states)
         self._fill()
 
     def _fill(self) -> None:
@@ -262,13 +264,17 @@ class _Layer:
         self._threads = threads
         hidden = [(h.name, h.expression) for h in layer.hidden if h.expression]
         self._set = _Set(hidden, threads=threads)
+        self._outputs = tuple(name for e in layer.entities for name in e.outputs)
         self._numbers = [h for h in layer.hidden if h.expression is None]
-        self.states = [
-            (e, EntityState(e.plan, key=key, threads=threads, lasting=lasting))
-            for e in layer.entities
-        ]
+        make = partial(EntityState, key=key, threads=threads, lasting=lasting)
+        self.use([(e, make(e.plan)) for e in layer.entities])
         self._declared: _Set | None = None  # what is evaluated where a label comes
         self._running: list[Future[Results]] = []  # the entities on what was begun last
+
+    def use(self, states: Sequence[tuple[Entity, EntityState]]) -> None:
+        """Go on with these states of the entities."""
+        self.states, self._alone = states, [s for _, s in states]
+        self._joint = join(self._alone)
 
     def begin(
         self, table: Table, *, times: Integers, newest: Integers
@@ -285,19 +291,19 @@ class _Layer:
         if self._running:
             wait(self._running)
         if len(times) <= ALONE:
-            states = [s for _, s in self.states]
-            results = take_together(states, columns, times=times, newest=newest)
+            results = take_together(self._alone, self._joint, columns, times=times, newest=newest)
         else:
             results = [s.take(columns, times=times, newest=newest) for _, s in self.states]
         return lambda: results
 
     def end(self, table: Table, results: list[Results]) -> None:
         """Take what the windows gave into the table."""
+        if not table.errors and not any(taken.errors for taken in results):
+            made = chain.from_iterable(taken.columns for taken in results)
+            table.columns.put_all(self._outputs, made)
+            return
         for (entity, _), taken in zip(self.states, results, strict=True):
-            if taken.errors or table.errors:
-                table.take(entity.outputs, list(taken.found()))
-            else:
-                table.columns.put_all(dict(zip(entity.outputs, taken.columns, strict=True)))
+            table.take(entity.outputs, list(taken.found()))
 
     def _ended(self, running: list[Future[Results]]) -> list[Results]:
         wait(running)
@@ -418,7 +424,7 @@ class _Outputs:
         found = self._set.evaluate(table)
         if table.errors or any(errors for _, errors in found):
             return self._with_errors(table, dict(zip(self._set.names, found, strict=True)))
-        columns = [table.columns.column(name) for name in self._taken]
+        columns = table.columns.columns(self._taken)
         for place, k in self._made:
             columns.insert(place, found[k][0])
         return Features(columns, self._schema, {})

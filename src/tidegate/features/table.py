@@ -56,12 +56,11 @@ class Table:
 
     def take(self, names: Sequence[str], found: Sequence[tuple[Column, Errors]]) -> None:
         """Take in columns of those names, each with its errors."""
-        made = {n: column for n, (column, errors) in zip(names, found, strict=True) if not errors}
-        if self.errors or len(made) < len(found):
+        if self.errors or any(errors for _, errors in found):
             for name, (column, errors) in zip(names, found, strict=True):
                 self.put(name, column, errors)
         else:
-            self.columns.put_all(made)
+            self.columns.put_all(names, [column for column, _ in found])
 
     def inherited(self, columns: frozenset[str]) -> dict[int, str]:
         """The errors in any of the columns."""

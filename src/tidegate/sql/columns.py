@@ -121,23 +121,23 @@ Column: TypeAlias = "pa.Array[Any] | Piece"
 class Piece:
     """A column of a slab, made an array of Arrow when it is asked for."""
 
-    __slots__ = ("_array", "_number", "_slab")
+    __slots__ = ("_array", "number", "slab")
 
     def __init__(self, slab: Slab, number: int) -> None:
-        self._slab, self._number = slab, number
+        self.slab, self.number = slab, number
         self._array: pa.Array[Any] | None = None
 
     @property
     def array(self) -> pa.Array[Any]:
         """The column as Arrow has it."""
         if self._array is None:
-            self._array = self._slab.array(self._number)
+            self._array = self.slab.array(self.number)
         return self._array
 
     @property
     def place(self) -> Place:
         """Where it lies."""
-        slab, number = self._slab, self._number
+        slab, number = self.slab, self.number
         valid, _, values, _ = slab.spans[number]
         return slab.address + values, slab.address + valid if slab.nulls[number] else 0, 0, 0
 
@@ -168,17 +168,22 @@ class Columns:
         self._made[name] = column
         self._places.pop(name, None)
 
-    def put_all(self, columns: Mapping[str, Column]) -> None:
-        """Add columns, or have others in their places."""
-        self._made.update(columns)
-        if not self._places.keys().isdisjoint(columns):
-            for name in self._places.keys() & columns.keys():
+    def put_all(self, names: Sequence[str], columns: Iterable[Column]) -> None:
+        """Add columns of those names, or have others in their places."""
+        self._made.update(zip(names, columns, strict=True))
+        if not self._places.keys().isdisjoint(names):
+            for name in self._places.keys() & set(names):
                 del self._places[name]
 
     def column(self, name: str) -> Column:
         """The column of that name."""
         found = self._made.get(name)
         return self.batch.column(name) if found is None else found
+
+    def columns(self, names: Iterable[str]) -> list[Column]:
+        """The columns of those names."""
+        made, batch = self._made, self.batch
+        return [made[name] if name in made else batch.column(name) for name in names]
 
     def places(self, names: Iterable[str]) -> list[int]:
         """The places of the columns of those names, one after the other."""

@@ -48,6 +48,7 @@ from tidegate.sql.types import DIGITS_INT64, TEXTUAL, Name
 # Does `task(first, last)` over so many things, several at once; ends when all have ended.
 Spread: TypeAlias = "Callable[[Callable[[int, int], None], int], None]"
 
+_PLANS_MAX = 256  # numbers of rows whose outputs are kept planned
 _ROOM_MIN = 1 << 16  # words that are kept however small batches become
 _SECTION_BYTES = 1 << 18
 _SECTION_MIN, _SECTION_MAX = 1 << 10, 1 << 14  # rows
@@ -78,33 +79,56 @@ class Direct:
         self._forms = [_FORMS.get(type_.kind, steps.PLAIN) for _, type_ in outputs]
         self._scratch: Words = np.empty(0, dtype=np.int64)
         self._roomy = -1  # rows that the scratch was had for last
+        self._names = [name for name, _ in self._columns]
+        described: Words = np.zeros((max(1, len(self._names)), 5), dtype=np.int64)
+        described[: len(self._names), 0] = [form for _, form in self._columns]
+        self._described, self._places = described.ravel(), described[: len(self._names), 1:]
         self._truths: Words = np.zeros((len(outputs), 5), dtype=np.int64)
+        self._truths[:, 2] = -1
         self._truths[:, 0], self._truths[:, 1] = self._assembly.results, steps.TRUTH
-        self._wanted: Words = self._truths.ravel().copy()
-        self._wanted[1::5] = self._forms
+        self._wanted: Words = self._truths.copy()
+        self._wanted[:, 1] = self._forms
+        self._plans: dict[int, tuple[Words, Words]] = {}
+        self._flags: Bytes = np.empty(0, dtype=np.uint8)
+        self._flags_begin = 0
 
     def run(self, columns: Columns, spread: Spread | None = None) -> Slab:
         """The values of each tree; with `spread` section by section. Raises: GiveUp."""
-        slab, outputs = Slab(self._shape, columns.rows), self._wanted.copy()
-        for o, (valid, _, values, _) in enumerate(slab.spans):
-            outputs[5 * o + 2], outputs[5 * o + 3] = slab.address + valid, slab.address + values
+        rows = columns.rows
+        slab, (outputs, _) = Slab(self._shape, rows), self._planned(rows)
+        self._describe(columns)
         if spread is None:
-            self._run(self._described(columns), columns.rows, outputs, self._room(columns.rows))
+            self._run(self._described, rows, outputs, slab.address, self._room(rows))
         else:
-            self._run_sections(self._described(columns), columns.rows, outputs, spread)
+            self._run_sections(rows, outputs, slab.address, spread)
         slab.nulls = outputs[4::5].tolist()
         return slab
 
     def truths(self, columns: Columns) -> Bytes:
         """1 where a tree, which is a condition, is true: shape (trees, rows). Raises: GiveUp."""
-        rows, outputs = columns.rows, self._truths.copy()
-        found: Bytes = np.empty((len(outputs), rows), dtype=np.uint8)
-        begin = found.ctypes.data
-        outputs[:, 3] = range(begin, begin + found.size, rows)
-        self._run(self._described(columns), rows, outputs.ravel(), self._room(rows))
+        rows, count = columns.rows, len(self._truths)
+        if len(self._flags) < count * rows:
+            self._flags = np.empty(count * rows, dtype=np.uint8)
+            self._flags_begin = self._flags.ctypes.data
+        self._describe(columns)
+        outputs = self._planned(rows)[1]
+        self._run(self._described, rows, outputs, self._flags_begin, self._room(rows))
+        return self._flags[: count * rows].reshape(count, rows).copy()
+
+    def _planned(self, rows: int) -> tuple[Words, Words]:
+        """The outputs for so many rows, as values and as truths."""
+        found = self._plans.get(rows)
+        if found is None:
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            values, truths = self._wanted.copy(), self._truths.copy()
+            spans = np.array(self._shape.spans(rows).spans, dtype=np.int64)
+            values[:, 2], values[:, 3] = spans[:, 0], spans[:, 2]
+            truths[:, 3] = rows * np.arange(len(truths))
+            found = self._plans[rows] = values.ravel(), truths.ravel()
         return found
 
-    def _run_sections(self, described: Words, rows: int, outputs: Words, spread: Spread) -> None:
+    def _run_sections(self, rows: int, outputs: Words, top: int, spread: Spread) -> None:
         """As `_run`; the registers of a section stay near the processor from step to step."""
         size = _section(self._assembly.registers)
         strides = np.array([_STRIDES.get(form, _WORD_STRIDE) for form in self._forms])
@@ -113,22 +137,20 @@ class Direct:
         def work(first: int, last: int) -> None:
             room: Words = np.empty(_words(size, self._assembly.registers), dtype=np.int64)
             for begin in range(first * size, min(rows, last * size), size):
-                given, wanted = described.copy(), outputs.copy()
+                given, wanted = self._described.copy(), outputs.copy()
                 given[4 :: steps.DESCRIPTION] += begin
                 wanted.reshape(-1, 5)[:, 2:4] += begin // 8 * strides
-                self._run(given, min(size, rows - begin), wanted, room)
+                self._run(given, min(size, rows - begin), wanted, top, room)
                 nulls.append(wanted[4::5])
 
         spread(work, -(-rows // size))
         outputs[4::5] = np.sum(nulls, axis=0)
 
-    def _described(self, columns: Columns) -> Words:
-        described: list[int] = []
-        for name, form in self._columns:
-            described += (form, *columns.place(name))
-        return np.array(described or [0], dtype=np.int64)
+    def _describe(self, columns: Columns) -> None:
+        places: Words = np.array(columns.places(self._names), dtype=np.int64)
+        self._places[:] = places.reshape(-1, 4)
 
-    def _run(self, described: Words, rows: int, outputs: Words, room: Words) -> None:
+    def _run(self, described: Words, rows: int, outputs: Words, top: int, room: Words) -> None:
         failed = self._machine(
             self._assembly.code,
             *self._constants,
@@ -138,6 +160,7 @@ class Direct:
             self._assembly.registers,
             room,
             outputs,
+            top,
         )
         if failed:
             raise GiveUp

@@ -30,7 +30,7 @@ class Evaluation:
     def __init__(
         self, outputs: Sequence[Output], *, direct_rows_max: int = DIRECT_ROWS_MAX
     ) -> None:
-        self._count = len(outputs)
+        self._count, self._types = len(outputs), [type_ for _, type_ in outputs]
         self._direct_rows_max = direct_rows_max
         numbered = list(enumerate(outputs))
         self._plain = {i: str(tree.value) for i, (tree, _) in numbered if tree.op is COLUMN}
@@ -39,8 +39,10 @@ class Evaluation:
 
     def run(self, columns: Columns, spread: Spread | None = None) -> list[Found]:
         """Values and errors of each tree, in order; `spread` shares out large batches."""
+        if not columns.rows:
+            return [(pa.array([], type_.arrow), {}) for type_ in self._types]
         slab, small = None, columns.rows <= self._direct_rows_max
-        if self._covered and columns.rows and (small or spread):
+        if self._covered and (small or spread):
             try:
                 slab = self._direct.run(columns, None if small else spread)
             except GiveUp:  # the other way tells what is wrong

@@ -345,7 +345,8 @@ def _step(
 _WORDS = types.int64[::1]
 _BYTES = types.uint8[::1]
 _SIGNATURE = types.int64(
-    _WORDS, _WORDS, _BYTES, _WORDS, _WORDS, types.int64, types.int64, _WORDS, _WORDS
+    *(_WORDS, _WORDS, _BYTES, _WORDS, _WORDS, types.int64, types.int64, _WORDS, _WORDS),
+    types.int64,
 )
 
 
@@ -359,12 +360,13 @@ def _run(
     registers: int,
     scratch: Words,
     outputs: Words,
+    top: int,
 ) -> int:
     """Run all steps for n rows and write the outputs; 1 where a row may have an error, else 0.
 
     `scratch` has room for the registers: 9 bytes for each row of each. Each output has five words:
-    its register, its form, the addresses of its validity (0: not wanted) and its values; then comes
-    out the number of nulls.
+    its register, its form, where behind the address `top` its validity (-1: not wanted) and its
+    values begin; then comes out the number of nulls.
     """
     base = scratch.ctypes.data
     flags = base + 8 * n * registers
@@ -376,9 +378,9 @@ def _run(
         stride = 1 if r >= 0 else 0
         values = words_at(base + 8 * n * r if r >= 0 else constants.ctypes.data - 8 * (r + 1))
         here = bytes_at(flags + n * r if r >= 0 else known.ctypes.data - (r + 1))
-        if outputs[o + 2] != 0:
-            outputs[o + 4] = _write_known(n, here, stride, bytes_at(outputs[o + 2]))
-        _write(form, n, values, here, stride, outputs[o + 3])
+        if outputs[o + 2] >= 0:
+            outputs[o + 4] = _write_known(n, here, stride, bytes_at(top + outputs[o + 2]))
+        _write(form, n, values, here, stride, top + outputs[o + 3])
     scratch[0] = 0  # what is not used any more may be freed
     return 0
 
