@@ -13,9 +13,9 @@ from benchmarks.corpus import blocks, store_file
 from benchmarks.process import EXAMPLE
 from benchmarks.result import Result
 from tidegate.events.body import split_ndjson
-from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.project import load
+from tidegate.tables import events_schema
 from tidegate.windows.state import WindowState
 
 _QUERY = "suspicious_orders"

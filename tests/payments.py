@@ -112,8 +112,8 @@ def in_one_go(project: Project) -> pa.Table:
     events = table(project, "events").combine_chunks().to_batches()
     (batch,) = events
     verdict = Evaluator(program, key=bytes(16)).evaluate(batch, decided_at=0)
-    assert verdict.features is not None
-    return pa.Table.from_batches([verdict.features])
+    assert verdict.featured is not None
+    return pa.Table.from_batches([verdict.featured.rows])
 
 
 def bits(rows: pa.Table, *, without: Sequence[str] = ()) -> list[tuple[Any, ...]]:

@@ -19,7 +19,7 @@ from tidegate.controls import (
     control_rows,
 )
 from tidegate.errors import DamageError
-from tidegate.outcome import CONTROL_TABLES
+from tidegate.tables import CONTROL_TABLES
 
 NOON = 1_700_000_000_000_000
 VERSION = VersionRecord("abc", {"tidegate.toml": "[stream]"}, "publish", "ann", "less noise", "abc")

@@ -22,10 +22,11 @@ from tidegate.evaluator import Evaluator
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.events.dedupe import Dedupe, Seen
 from tidegate.lookup import LoggedIds
-from tidegate.outcome import Outcome, events_schema
+from tidegate.outcome import Outcome
 from tidegate.program import Program
 from tidegate.project.project import Project
 from tidegate.records import Records
+from tidegate.tables import events_schema
 from tidegate.testing.clock import ManualClock
 
 SECOND = 1_000_000
@@ -373,10 +374,10 @@ def test_features_are_what_they_would_be_had_they_always_been_there(
     whole = Evaluator(last, key=bytes(16))
     batch = pa.RecordBatch.from_pylist(run.rows["events"], schema=events_schema(last.schema))
     verdict = whole.evaluate(batch, decided_at=0)
-    assert verdict.features is not None
-    wanted = [r for r in verdict.features.to_pylist() if r["log_offset"] >= run.reached - 3]
+    assert verdict.featured is not None
+    wanted = [r for r in verdict.featured.rows.to_pylist() if r["log_offset"] >= run.reached - 3]
     assert run.rows["features"][-3:] == wanted
-    hits = [r["rules"] for r in verdict.decisions.to_pylist()[-3:]]
+    hits = [r["rules"] for r in verdict.decided.rows.to_pylist()[-3:]]
     assert column(run.rows, "decisions", "rules")[-3:] == hits
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 import tidegate
 from payments import (
@@ -23,6 +24,7 @@ from payments import (
 )
 from shops import copy_while_running, snapshot
 from tidegate import succession
+from tidegate.engine import Work
 from tidegate.ingest import taking
 from tidegate.pipeline import Pipeline
 from tidegate.project.project import Project, load
@@ -186,6 +188,36 @@ def test_the_version_before_decides_while_features_are_rebuilt(
     check(shop)
 
 
+def check_taken_over(shop: Project, first: int, end: int) -> None:
+    """The next start takes the version over, which then decides on some more events."""
+    with running(shop, rebuild_beside=True) as pipeline:
+        until(lambda: pipeline.engine.program.version == pipeline.program.version)
+        send(pipeline, first, end)
+    check(shop)
+
+
+def test_a_version_that_the_engine_has_not_reached_at_a_stop_is_not_said_to_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(write(tmp_path / "shop")) as pipeline:
+        send(pipeline, 0, 300)
+        end = pipeline.log.next_offset
+    shop = write(tmp_path / "shop", features=MORE_FEATURES)
+
+    def nothing(_: Pipeline) -> list[Work]:
+        time.sleep(0.01)
+        return []
+
+    with monkeypatch.context() as patched, structlog.testing.capture_logs() as captured:
+        patched.setattr(Pipeline, "_next_work", nothing)
+        with running(shop, rebuild_beside=True) as pipeline:
+            until(lambda: pipeline.log.next_offset > end)
+    told = [line["event"] for line in captured]
+    assert "version_in_log" in told
+    assert "version_took_over" not in told
+    check_taken_over(shop, 300, 400)
+
+
 def test_a_rebuild_that_is_cut_off_begins_anew_with_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,10 +228,7 @@ def test_a_rebuild_that_is_cut_off_begins_anew_with_the_next_start(
     with held_back(monkeypatch), running(shop, rebuild_beside=True) as pipeline:
         send(pipeline, 600, 900)
     assert pipeline.engine.program.version == old
-    with running(shop, rebuild_beside=True) as pipeline:
-        until(lambda: pipeline.engine.program.version == pipeline.program.version)
-        send(pipeline, 900, 1_000)
-    check(shop)
+    check_taken_over(shop, 900, 1_000)
 
 
 def test_a_crash_after_the_switch_replays_through_it(tmp_path: Path) -> None:

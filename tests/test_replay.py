@@ -9,7 +9,7 @@ import pytest
 
 import tidegate
 from payments import MORE_FEATURES, RULES, bits, encoded, in_one_go, payments, table, write
-from tidegate import past
+from tidegate import past, targets
 from tidegate import replay as replaying
 from tidegate.errors import InputError, RequestError
 from tidegate.workspace import Workspace
@@ -114,7 +114,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(shop: Workspace, name: str
 
 def test_a_table_that_no_replay_made_is_let_alone(shop: Workspace) -> None:
     shop.replay(to="mine")
-    (shop.project.data / "tables" / "mine" / replaying._MARK).unlink()
+    (shop.project.data / "tables" / "mine" / targets._MARK).unlink()
     with pytest.raises(RequestError, match="`mine` is a table that no replay has made"):
         shop.replay(to="mine")
 

@@ -12,8 +12,10 @@ from typing import cast
 import pyarrow as pa
 import pytest
 
+from tidegate.decisions.decided import DecisionRows
 from tidegate.errors import DamageError, StorageFullError
-from tidegate.outcome import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, Outcome
+from tidegate.outcome import Outcome
+from tidegate.tables import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS
 from tidegate.warehouse.warehouse import Warehouse
 from tidegate.writer import Writer
 from waiting import PATIENCE_SECONDS, until
@@ -62,7 +64,7 @@ def outcome(first: int, rows: int = 1) -> Outcome:
         first,
         first + max(1, rows),
         events=pa.RecordBatch.from_pylist([{"id": d["event_id"]} for d in decided], schema=EVENTS),
-        decisions=pa.RecordBatch.from_pylist(decided, schema=DECISIONS),
+        decided=DecisionRows(pa.RecordBatch.from_pylist(decided, schema=DECISIONS)),
         dead_letters=pa.RecordBatch.from_pylist([], schema=DEAD_LETTERS),
         duplicates=pa.RecordBatch.from_pylist([], schema=DUPLICATES),
         late_rows=pa.RecordBatch.from_pylist([], schema=LATE_ROWS),
@@ -280,7 +282,7 @@ def test_find_knows_nothing_of_what_is_in_the_tables() -> None:
 
 
 def test_small_outcomes_become_few_while_they_wait_and_lose_nothing() -> None:
-    with writing(rows=10_000) as case:
+    with writing(rows=10_000, rows_max=10_000) as case:
         for first in range(1000):
             case.writer.put([outcome(first)])
         until(lambda: len(case.writer.events()) < 64)  # of each 32 one, and at most 31 loose ones

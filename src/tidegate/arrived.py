@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,9 @@ import pyarrow as pa
 from tidegate.batches import empty, joined
 from tidegate.eventlog.contract import Entry
 from tidegate.events.decode import Decoded
-from tidegate.outcome import DEAD_LETTERS, DUPLICATES
+from tidegate.events.digits import as_text
 from tidegate.schema import Schema
+from tidegate.tables import ARRIVED, DEAD_LETTERS, DUPLICATES
 
 Integers = npt.NDArray[np.int64]
 
@@ -31,6 +33,8 @@ class Arrived:
     @classmethod
     def of(cls, entries: Sequence[Entry], decoded: Sequence[Decoded]) -> Arrived:
         """What the entries hold, each with what it was decoded to."""
+        if len(entries) == 1:
+            return cls._of_one(entries[0], decoded[0])
         counts = [len(a.rows) for a in decoded]
         batches = [a.events for a in decoded]
         return cls(
@@ -42,25 +46,35 @@ class Arrived:
             sources=_repeated([e.source for e in entries], counts),
         )
 
+    @classmethod
+    def _of_one(cls, entry: Entry, decoded: Decoded) -> Arrived:
+        count = len(decoded.rows)
+        return cls(
+            events=decoded.events,
+            offsets=decoded.rows + entry.first_offset,
+            ingest_times=np.full(count, entry.ingest_time),
+            sources=_all(entry.source, count),
+        )
+
     def ids(self, schema: Schema) -> pa.StringArray:
         """The ids as text, whatever their type."""
-        ids = self.events[schema.id]
-        text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
-        return cast("pa.StringArray", text)
+        return as_text(self.events[schema.id])
 
-    def accepted(self, new: npt.NDArray[np.bool_], schema: pa.Schema) -> pa.RecordBatch:
-        """The events that are `new`, with the columns that Tidegate adds: `events_schema`."""
-        added: list[pa.Array[Any]] = [
-            self._ingested,
-            self.sources,
-            pa.array(self.offsets, pa.int64()),
-        ]
-        batch = pa.RecordBatch.from_arrays([*self.events.columns, *added], schema=schema)
-        return batch if new.all() else batch.filter(pa.array(new))
+    def accepted(self, again: Integers) -> pa.RecordBatch:
+        """The events but those whose rows come `again`: rows of `events_schema`."""
+        batch = self.events
+        offsets = pa.array(self.offsets, pa.int64())
+        added: list[pa.Array[Any]] = [self._ingested, self.sources, offsets]
+        for field, column in zip(ARRIVED, added, strict=True):
+            batch = batch.append_column(field, column)
+        if not len(again):
+            return batch
+        new = np.ones(len(self.offsets), dtype=np.bool_)
+        new[again] = False
+        return batch.filter(pa.array(new))
 
-    def duplicates(self, ids: pa.StringArray, seen: Integers) -> pa.RecordBatch:
-        """The rows of those whose id was `seen` before, at the offset that is not below 0."""
-        again = np.flatnonzero(seen >= 0)
+    def duplicates(self, ids: pa.StringArray, again: Integers, seen: Integers) -> pa.RecordBatch:
+        """The rows of those that come `again`, whose ids were `seen` before, at these offsets."""
         if not len(again):
             return empty(DUPLICATES)
         rows = pa.array(again, pa.int64())
@@ -75,7 +89,11 @@ class Arrived:
 
     @property
     def _ingested(self) -> pa.Array[Any]:
-        return pa.array(self.ingest_times, pa.int64()).view(pa.timestamp("us"))
+        times: Any = self.ingest_times
+        return pa.Array.from_buffers(_TIME, len(times), [None, pa.py_buffer(times)], 0)
+
+
+_TIME = pa.timestamp("us")
 
 
 def dead_letters(entries: Sequence[Entry], decoded: Sequence[Decoded]) -> pa.RecordBatch:
@@ -99,6 +117,22 @@ def dead_letters(entries: Sequence[Entry], decoded: Sequence[Decoded]) -> pa.Rec
 def _repeated(values: Sequence[str], counts: Sequence[int]) -> pa.StringArray:
     """Each value as often as its count says."""
     if len(set(values)) == 1:
-        return pa.repeat(pa.scalar(values[0]), sum(counts))
+        return _all(values[0], sum(counts))
     rows = pa.array(np.repeat(np.arange(len(values)), counts), pa.int64())
     return pa.array(values, pa.string()).take(rows)
+
+
+_MANY = 256
+
+
+def _all(value: str, count: int) -> pa.StringArray:
+    """The value so many times."""
+    if count > _MANY:
+        return pa.repeat(pa.scalar(value), count)
+    return _many(value).slice(0, count)
+
+
+@lru_cache(maxsize=64)
+def _many(value: str) -> pa.StringArray:
+    """The value as often as few events have it: to cut it is quicker than to make it anew."""
+    return pa.repeat(pa.scalar(value), _MANY)

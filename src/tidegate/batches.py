@@ -1,10 +1,12 @@
-"""Batches of no rows, and several batches as one."""
+"""Batches of no rows, several batches as one, and the values of a column counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _KNOWN_MAX = 256
 
@@ -32,3 +34,13 @@ def joined(pieces: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatc
         return empty(schema)
     batch: pa.RecordBatch = pa.concat_batches(pieces)  # type: ignore[attr-defined] # stubs lack it
     return batch
+
+
+def counted(values: Any) -> dict[str, int]:
+    """How often each value is there, by its text; `values` are an array, plain or chunked.
+
+    >>> counted(pa.array(["b", "a", "b"]))
+    {'b': 2, 'a': 1}
+    """
+    names, counts = (part.to_pylist() for part in pc.value_counts(values).flatten())
+    return {str(name): int(count or 0) for name, count in zip(names, counts, strict=True)}

@@ -14,8 +14,8 @@ import msgspec
 import pyarrow as pa
 
 from tidegate.errors import DamageError
-from tidegate.outcome import CONTROL_TABLES
 from tidegate.records import Records
+from tidegate.tables import CONTROL_TABLES
 
 Change: TypeAlias = Literal["start", "publish", "shadow", "rollback"]
 Truth: TypeAlias = Literal["fraud", "legitimate"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from tidegate.batches import counted
 from tidegate.outcome import Outcome
 
 
@@ -30,8 +29,7 @@ class Counters:
         for outcome in outcomes:
             self.events += outcome.events.num_rows
             self.late += outcome.late_rows.num_rows
-            _count(self.decisions, outcome.decisions, "action")
-            _count_hits(self.rules, outcome.decisions)
+            outcome.decided.count(self.decisions, self.rules)
             _count(self.dead, outcome.dead_letters, "reason")
             _count(self.duplicates, outcome.duplicates, "source")
             for name, rows in outcome.windows.items():
@@ -40,16 +38,4 @@ class Counters:
 
 def _count(totals: Counter[str], rows: pa.RecordBatch, column: str) -> None:
     if rows.num_rows:
-        values, counts = (part.to_pylist() for part in pc.value_counts(rows[column]).flatten())
-        totals.update({str(v): int(n or 0) for v, n in zip(values, counts, strict=True)})
-
-
-def _count_hits(totals: Counter[tuple[str, str]], decisions: pa.RecordBatch) -> None:
-    hits = cast("Any", decisions["rules"]).flatten()
-    if len(hits):
-        # Names have no line ends, so that one column can stand for both.
-        both = pc.binary_join_element_wise(hits.field("name"), hits.field("mode"), "\n")
-        values, counts = (part.to_pylist() for part in pc.value_counts(both).flatten())
-        for value, count in zip(values, counts, strict=True):
-            name, _, mode = str(value).partition("\n")
-            totals[name, mode] += int(count or 0)
+        totals.update(counted(rows[column]))

@@ -14,7 +14,6 @@ from tidegate.datafolder import DataFolder
 from tidegate.eventlog.contract import EventLog
 from tidegate.hiding import Hiding
 from tidegate.memory import Turn
-from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.sinks import ObjectsSink
 from tidegate.project.sinks import Sink as SinkSettings
@@ -24,6 +23,7 @@ from tidegate.sinks.decided import DecidedFeed
 from tidegate.sinks.ledger import Ledger
 from tidegate.sinks.objects import Objects, pace_of
 from tidegate.sinks.runner import SinkRunner
+from tidegate.tables import events_schema
 
 Tables = Callable[[str], Feed]
 

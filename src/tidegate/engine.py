@@ -32,6 +32,8 @@ from tidegate.controls import (
     control_record,
     control_rows,
 )
+from tidegate.decisions.decided import DecisionRows, Decisions
+from tidegate.decisions.featured import Featured, FeatureRows
 from tidegate.errors import DamageError, ProjectError
 from tidegate.evaluator import BEGINNING, Buffer, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
@@ -40,18 +42,12 @@ from tidegate.events.dedupe import Dedupe
 from tidegate.labels.arrival import Arrivals, Logged
 from tidegate.labels.history import Past
 from tidegate.labels.waiting import Waiting
-from tidegate.outcome import (
-    DEAD_LETTERS,
-    DECISIONS,
-    DUPLICATES,
-    LATE_ROWS,
-    Outcome,
-    features_schema,
-)
+from tidegate.outcome import Outcome
 from tidegate.program import Program
 from tidegate.proposals import Proposal, waiting
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
+from tidegate.tables import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS, features_schema
 from tidegate.windows.state import Closed, WindowState
 
 if TYPE_CHECKING:
@@ -60,6 +56,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 Integers = npt.NDArray[np.int64]
+
+_NOTHING_DECIDED = DecisionRows(empty(DECISIONS))
 
 # The accepted events and the labels with `first_offset <= log_offset < until_offset` in the order
 # of the log, events in batches with the named columns and `log_offset`; called with the two offsets
@@ -329,22 +327,22 @@ class Engine:
         seen = self._dedupe.update(
             ids, offsets=arrived.offsets, ingest_times=arrived.ingest_times
         ).first
-        new = seen < 0
+        again = (seen >= 0).nonzero()[0]
         self._newest_ingest_time = int(arrived.ingest_times.max(initial=self._newest_ingest_time))
-        events = arrived.accepted(new, program.events_schema)
+        events = arrived.accepted(again)
         labelled = self._evaluator.labelled(events)
         verdict = self._evaluator.evaluate(
-            labelled, decided_at=self._clock.now(), ids=ids if len(ids) == len(events) else None
+            labelled, decided_at=self._clock.now(), ids=None if len(again) else ids
         )
         closed = self._close(labelled, verdict.chosen)
         return self._outcome(
             stretch[0].entry.first_offset,
             stretch[-1].entry.next_offset,
             events=events,
-            decisions=verdict.decisions,
-            features=verdict.features,
+            decided=verdict.decided,
+            featured=verdict.featured,
             dead_letters=dead_letters(entries, decoded),
-            duplicates=arrived.duplicates(ids, seen),
+            duplicates=arrived.duplicates(ids, again, seen),
             closed=closed,
         )
 
@@ -355,6 +353,9 @@ class Engine:
         return self.program.intake.admit(entry.records, ingest_time=entry.ingest_time)
 
     def _close(self, events: pa.RecordBatch, chosen: Mapping[str, Evaluated]) -> dict[str, Closed]:
+        if not self._windows:
+            self.newest_event_time = max(self.newest_event_time, self._evaluator.newest)
+            return {}
         times = events[self.program.schema.event_time].view(pa.int64()).to_numpy()
         newest = np.maximum.accumulate(np.concatenate([[self.newest_event_time], times]))[1:]
         if len(newest):
@@ -374,8 +375,8 @@ class Engine:
         next_offset: int,
         *,
         events: pa.RecordBatch | None = None,
-        decisions: pa.RecordBatch | None = None,
-        features: pa.RecordBatch | None = None,
+        decided: Decisions = _NOTHING_DECIDED,
+        featured: Featured | None = None,
         dead_letters: pa.RecordBatch | None = None,
         duplicates: pa.RecordBatch | None = None,
         closed: Mapping[str, Closed],
@@ -385,8 +386,8 @@ class Engine:
             for offset, reason in state.errors:
                 _log.warning("window_error", window_query=name, log_offset=offset, reason=reason)
         feature_schema = self.program.feature_schema
-        if features is None and feature_schema is not None:
-            features = empty(features_schema(feature_schema))
+        if featured is None and feature_schema is not None:
+            featured = FeatureRows(empty(features_schema(feature_schema)))
         late = [c.late for c in closed.values() if c.late.num_rows]
         windows = {
             q.name: closed[q.name].rows if q.name in closed else empty(q.schema)
@@ -396,12 +397,12 @@ class Engine:
             first_offset,
             next_offset,
             events=events if events is not None else empty(self.program.events_schema),
-            decisions=decisions if decisions is not None else empty(DECISIONS),
+            decided=decided,
             dead_letters=dead_letters if dead_letters is not None else empty(DEAD_LETTERS),
             duplicates=duplicates if duplicates is not None else empty(DUPLICATES),
             late_rows=_sorted_late(late),
             windows=windows,
-            features=features,
+            featured=featured,
             controls=controls or {},
         )
 

@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidegate.access.pii import hidden
 from tidegate.errors import InputError, RequestError
 from tidegate.evaluator import BEGINNING, newest_times
 from tidegate.features.compile import FeaturePlan
+from tidegate.hiding import Hiding
 from tidegate.labels.correction import Labelling
 from tidegate.labels.history import LabelRows, Past
 from tidegate.past import end_of, written_past
@@ -51,12 +53,15 @@ def entity_of(written: str, schema: Schema) -> dict[str, object]:
     return entity
 
 
-def current(program: Program, tables: Path, entities: Sequence[Entity]) -> pa.Table:
+def current(
+    program: Program, tables: Path, entities: Sequence[Entity], *, hiding: Hiding | None = None
+) -> pa.Table:
     """The features of entities as an event of now would see them before it counts, a row for each.
 
     Now is the newest event time of the stream, in the column `as_of`; `entity` names the row. The
     features are those that depend on columns of the entity alone; where the entities given are of
-    several kinds, those of the other kinds are null.
+    several kinds, those of the other kinds are null. With `hiding`, pseudonyms stand in features
+    that carry what is marked.
     Raises: InputError without features or without events; RequestError where no window is kept by
     such an entity.
     """
@@ -90,7 +95,8 @@ def current(program: Program, tables: Path, entities: Sequence[Entity]) -> pa.Ta
         ]
         names = ["entity", "as_of", *values.schema.names]
         rows.append(pa.Table.from_arrays([*named, *values.columns], names=names))
-    return pa.concat_tables(rows, promote_options="default")
+    found = pa.concat_tables(rows, promote_options="default")
+    return found if hiding is None else hidden(found, hiding.columns("features"), hiding.key)
 
 
 def explained(program: Program) -> tuple[pa.Table, pa.Table]:

@@ -17,19 +17,22 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.controls import ListRecord
-from tidegate.decisions.decide import decide, event_ids
+from tidegate.decisions.decide import decide
+from tidegate.decisions.decided import Decisions
+from tidegate.decisions.featured import Featured, featured
+from tidegate.decisions.whose import Whose
 from tidegate.errors import DamageError
 from tidegate.features.compile import FeaturePlan
 from tidegate.labels.correction import Labelling
 from tidegate.labels.history import LabelRows, Past
 from tidegate.lists.membership import Lists
-from tidegate.outcome import features_schema
 from tidegate.program import Program
 from tidegate.pseudonyms import pseudonym_key
 from tidegate.rules.ruleset import failed_features
-from tidegate.sql.columns import Columns, arrays_of
+from tidegate.sql.columns import Columns
 from tidegate.sql.expression import Evaluated
 from tidegate.stages import Stages
+from tidegate.tables import features_schema
 
 if TYPE_CHECKING:
     from tidegate.features.state import Begun, Features, FeatureState
@@ -45,12 +48,12 @@ BEGINNING = -(2**62)
 class Verdict:
     """What follows from a batch of events, row by row.
 
-    `decisions` and `features` are rows of their tables; `features` is None where the program has
-    none. `chosen` has for each window query with a WHERE its value for each event.
+    `featured` is None where the program has no features. `chosen` has for each window query with a
+    WHERE its value for each event.
     """
 
-    decisions: pa.RecordBatch
-    features: pa.RecordBatch | None
+    decided: Decisions
+    featured: Featured | None
     chosen: Mapping[str, Evaluated]
 
 
@@ -91,6 +94,7 @@ class Evaluator:
         self.labels = Labelling(program.project)
         self.state = _state(program.features, key=key, threads=threads, lasting=lasting)
         self._table = None if program.features is None else features_schema(program.features.schema)
+        self._names = [] if program.features is None else program.features.schema.names
         self._key, self._threads, self._lasting = key, threads, lasting
         self._pseudonym_key = pseudonym_key(key)
 
@@ -126,33 +130,18 @@ class Evaluator:
         now = perf_counter()
         self.stages.features.add(underway.seconds + now - began)
         began = now
-        seen, table, failed = Columns(events), None, []
-        if ids is None:
-            ids = event_ids(events, program.schema)
-        if computed is not None:
-            seen.put_all(computed.schema.names, computed.columns)
-            table = self._rows(events, ids, computed)
+        seen, found, failed = Columns(events), None, []
+        whose = Whose.of(events, program.schema, ids)
+        if computed is not None and self._table is not None:
+            seen.put_all(self._names, computed.columns)
+            found = featured(whose, self._names, computed.columns, self._table)
             failed = failed_features(computed.errors)
         self._list(seen, underway.before)
         answers = program.ask(seen, key=self._pseudonym_key)
-        decisions = decide(
-            events,
-            [*failed, *answers.hits],
-            schema=program.schema,
-            version=program.version,
-            decided_at=decided_at,
-            ids=ids,
-        )
+        hits = [*failed, *answers.hits]
+        decided = decide(whose, hits, version=program.version, decided_at=decided_at)
         self.stages.rules.since(began)
-        return Verdict(decisions, table, answers.chosen)
-
-    def _rows(
-        self, events: pa.RecordBatch, ids: pa.Array[Any], features: Features
-    ) -> pa.RecordBatch:
-        """The rows of the table of features."""
-        whose = [ids, events[self.program.schema.event_time]]
-        columns = [*whose, *arrays_of(features.columns), events["log_offset"]]
-        return pa.RecordBatch.from_arrays(columns, schema=self._table)
+        return Verdict(decided, found, answers.chosen)
 
     def _list(self, seen: Columns, before: int) -> None:
         """Add the answers of lists; `before` was the newest event time before these events."""
@@ -280,7 +269,7 @@ class Rebuild:
 
 def newest_times(events: pa.RecordBatch, program: Program, before: int) -> Integers:
     """For each event the newest event time up to and with it, where it was `before` at first."""
-    times = events[program.schema.event_time].view(pa.int64()).to_numpy()
+    times = events[program.schema.event_time].to_numpy().view(np.int64)
     newest: Integers = np.maximum.accumulate(times)
     return np.maximum(newest, before, out=newest)
 

@@ -15,7 +15,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ from tidegate.clock import Clock, SystemClock
 from tidegate.controls import ControlRecord, ProposalRecord, VersionRecord, control
 from tidegate.counters import Counters
 from tidegate.datafolder import DataFolder
-from tidegate.decided import WrittenRows
+from tidegate.decided import FirstDecisions
 from tidegate.deliveries import make_runners, open_sinks
 from tidegate.door import Door, Tail
 from tidegate.engine import Work, logged_program
@@ -130,7 +130,7 @@ class Pipeline:
         self._as_logged = as_logged
         logged = versions_at_work(self.folder.tables, self.log)
         self.warehouse = undo.enter_context(closing(self._warehouse(logged)))
-        self._rows = WrittenRows(self.warehouse)
+        self._decided = FirstDecisions(self.warehouse, lambda: self.writer.waiting())
         self.snapshots = Snapshots(self.folder.snapshots)
         self.engine = recover(
             self.program,
@@ -371,24 +371,9 @@ class Pipeline:
         """The decision on an event, or None if there is none (yet)."""
         return self.writer.find(event_id) or self._written_decision(event_id)
 
-    def verdict(self, event_id: str, *, offset: int) -> Decided | None:
-        """The decision on the event at an offset, with its features; None while there is none."""
-        found = self.writer.find(event_id) or self._rows.at("decisions", offset)
-        if found is None or found["event_id"] != event_id:
-            return None
-        features = self.writer.find(event_id, table="features")
-        if features is None:
-            features = self._rows.at("features", offset)
-        whose = ("event_id", "event_time", "log_offset")
-        return Decided(
-            found["event_id"],
-            found["action"],
-            found["score"],
-            found["rules"],
-            {name: value for name, value in (features or {}).items() if name not in whose},
-            found["version"],
-            found["log_offset"],
-        )
+    def first_decisions(self, offsets: Iterable[int]) -> Mapping[int, Decided]:
+        """What was decided on the events at offsets, as far as there are decisions (yet)."""
+        return self._decided.at(offsets)
 
     def _written_decision(self, event_id: str) -> dict[str, Any] | None:
         sql = "SELECT * EXCLUDE (event_date) FROM decisions WHERE event_id = $id"
@@ -441,10 +426,10 @@ class Pipeline:
     def _fitting(self, outcome: Outcome) -> Outcome:
         """The outcome for the tables there are: a window query that was removed has none."""
         windows = {n: rows for n, rows in outcome.windows.items() if n in self.warehouse.tables}
-        features = outcome.features if "features" in self.warehouse.tables else None
-        if len(windows) == len(outcome.windows) and features is outcome.features:
+        featured = outcome.featured if "features" in self.warehouse.tables else None
+        if len(windows) == len(outcome.windows) and featured is outcome.featured:
             return outcome
-        return replace(outcome, windows=windows, features=features)
+        return replace(outcome, windows=windows, featured=featured)
 
     def _next_work(self) -> list[Work]:
         """Entries at the engine's offset, from the tail or else the log; none after a while."""

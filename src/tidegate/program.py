@@ -15,7 +15,6 @@ from tidegate.features import statement as features_statement
 from tidegate.features.compile import FeaturePlan, compile_features
 from tidegate.features.problems import Problems as FeatureProblems
 from tidegate.lists.answers import ListAnswers
-from tidegate.outcome import events_schema
 from tidegate.project.document import Document
 from tidegate.project.files import SETTINGS_FILE
 from tidegate.project.project import Project, version
@@ -24,6 +23,7 @@ from tidegate.schema import ColumnType, Schema
 from tidegate.sql.columns import Columns, array_of
 from tidegate.sql.expression import Evaluated, ExpressionSet, Scope
 from tidegate.sql.marks import carrying
+from tidegate.tables import events_schema
 from tidegate.windows import statement as window_statement
 from tidegate.windows.problems import Problems as WindowProblems
 from tidegate.windows.query import WindowQuery, compile_query
@@ -108,7 +108,7 @@ class Program:
         if not events.rows:
             return Answers([], {})
         names, expressions = self._chosen
-        found = expressions.columns(events)
+        found = expressions.columns(events) if names else ()
         chosen = [Evaluated(array_of(values), errors) for values, errors in found]
         hits = self.rules.ask(events, key=key)
         return Answers(hits, dict(zip(names, chosen, strict=True)))

@@ -8,46 +8,38 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidegate.clock import Clock
 from tidegate.controls import ListRecord
 from tidegate.datafolder import DataFolder
+from tidegate.decisions.decided import Decisions, RuleCounts
 from tidegate.errors import RequestError
 from tidegate.evaluator import Evaluator, Underway, Verdict
 from tidegate.frames import conformed
 from tidegate.labels.history import LabelRows, Past
 from tidegate.lists.history import Changes
-from tidegate.outcome import DECISIONS
 from tidegate.past import end_of, past, written_past
 from tidegate.program import Program
-from tidegate.project.checks import TABLES
-from tidegate.project.values import IDENTIFIER
 from tidegate.sources.files import read_file
+from tidegate.tables import DECISIONS, FEATURE_PREFIX
+from tidegate.targets import Hidden, Target
 from tidegate.warehouse.feed import TableFeed, Written
-from tidegate.warehouse.layout import Layout
-from tidegate.warehouse.table import Table
 
 BATCH_ROWS = 131_072
 TABLE = "replay"
-FILES = (".parquet", ".ndjson", ".jsonl", ".json")
 
-_MARK = "_replayed"  # in the folder of a table that a replay made; others are not replaced
 _PARQUET = b"PAR1"
 _T = TypeVar("_T")
 
@@ -57,7 +49,8 @@ class Replayed:
     """What a replay came to.
 
     `actions` counts decisions, `rules` the events that each rule hit, by name; `refused` counts
-    records of files that are no events. `target` is the table or file with the rows, if any.
+    records of files that are no events. `target` is the table or file with the rows, if any, and
+    `hidden` are the columns that have pseudonyms there.
     """
 
     events: int
@@ -67,6 +60,7 @@ class Replayed:
     rules: Mapping[str, int]
     version: str
     target: str
+    hidden: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -187,153 +181,6 @@ def _records(path: Path, program: Program) -> Iterator[tuple[pa.Table, int, int]
         yield pa.Table.from_batches(waiting), done, refused
 
 
-# -- where the rows go -----------------------------------------------------------------------------
-
-
-class Target(Protocol):
-    """What takes the rows of a replay; they count only once it is finished."""
-
-    name: str
-
-    def open(self, schema: pa.Schema) -> None:
-        """Begin with rows of a schema."""
-
-    def write(self, rows: pa.RecordBatch) -> None:
-        """Take rows."""
-
-    def finish(self) -> None:
-        """Let the rows count."""
-
-    def discard(self) -> None:
-        """Leave nothing behind; after `finish`, nothing is to do."""
-
-
-class Nowhere:
-    """Takes rows and keeps none: what counts is the summary."""
-
-    name = ""
-
-    def open(self, schema: pa.Schema) -> None:
-        """Nothing to begin."""
-
-    def write(self, rows: pa.RecordBatch) -> None:
-        """Nothing to keep."""
-
-    def finish(self) -> None:
-        """Nothing to finish."""
-
-    def discard(self) -> None:
-        """Nothing to leave."""
-
-
-class ToTable:
-    """A table in the data folder; an earlier replay's table of that name gives way to it."""
-
-    def __init__(self, data: Path, name: str, program: Program) -> None:
-        self.name = name
-        self._place = data / "tables" / name
-        self._draft = data / f"{name}.replay.draft"
-        self._aside = data / f"{name}.replay.old"
-        taken = {*TABLES, *(q.name for q in program.windows)}
-        if IDENTIFIER.fullmatch(name) is None or name in taken:
-            hint = "a name has `a` to `z`, `0` to `9` and `_`; a file ends in " + ", ".join(FILES)
-            raise RequestError(f"a replay cannot be written to `{name}`: {hint}", code="no_output")
-        if self._place.exists() and not (self._place / _MARK).exists():
-            message = f"`{name}` is a table that no replay has made; name another"
-            raise RequestError(message, code="no_output")
-
-    def open(self, schema: pa.Schema) -> None:
-        """Begin with rows of a schema. Raises: InputError, StorageFullError."""
-        for left in (self._draft, self._aside):
-            shutil.rmtree(left, ignore_errors=True)
-        self._draft.parent.mkdir(parents=True, exist_ok=True)
-        layout = Layout(self.name, schema, "event_time", "event_date")
-        self._table = Table.create(self._draft, layout, offset=0, retention_us=60_000_000)
-        (self._draft / _MARK).touch()
-
-    def write(self, rows: pa.RecordBatch) -> None:
-        """Commit rows. Raises: StorageFullError."""
-        end = int(rows["log_offset"][-1].as_py()) + 1
-        self._table.append([rows], next_offset=end)
-
-    def finish(self) -> None:
-        """Put the table in its place, durably."""
-        self._table.sync()
-        self._place.parent.mkdir(exist_ok=True)
-        if self._place.exists():
-            self._place.rename(self._aside)
-        self._draft.rename(self._place)
-        shutil.rmtree(self._aside, ignore_errors=True)
-
-    def discard(self) -> None:
-        """Leave no draft behind."""
-        shutil.rmtree(self._draft, ignore_errors=True)
-
-
-class ToFile:
-    """A Parquet or NDJSON file; it is there whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._path = path
-        self._draft = path.with_name(f".{path.name}.draft")
-        self._is_parquet = path.suffix.lower() == ".parquet"
-        self._writer: pq.ParquetWriter | None = None
-        self._file: IO[bytes] | None = None
-        self._encoder = msgspec.json.Encoder(decimal_format="number")
-
-    def open(self, schema: pa.Schema) -> None:
-        """Begin with rows of a schema. Raises: RequestError if the file cannot be written."""
-        try:
-            self._file = self._draft.open("wb")
-        except OSError as error:
-            message = f"cannot write {self._path}: {error.strerror}"
-            raise RequestError(message, code="no_output") from error
-        if self._is_parquet:
-            self._writer = pq.ParquetWriter(self._file, schema)
-
-    def write(self, rows: pa.RecordBatch) -> None:
-        """Write rows."""
-        if self._writer is not None:
-            self._writer.write_batch(rows)
-        elif self._file is not None:
-            lines = (self._encoder.encode(row) + b"\n" for row in rows.to_pylist())
-            self._file.write(b"".join(lines))
-
-    def finish(self) -> None:
-        """Let the file take its place."""
-        if self._writer is not None:
-            self._writer.close()
-        if self._file is not None:
-            self._file.close()
-        self._draft.replace(self._path)
-
-    def discard(self) -> None:
-        """Leave no draft behind."""
-        if self._writer is not None:
-            with suppress(pa.ArrowException, OSError):
-                self._writer.close()
-        if self._file is not None:
-            self._file.close()
-        self._draft.unlink(missing_ok=True)
-
-
-def target_of(to: Path | str | None, data: Path, program: Program) -> Target:
-    """Where the rows go: a file by its ending, else a table; nowhere for None.
-
-    Raises: RequestError if a name cannot be taken.
-    """
-    if to is None:
-        return Nowhere()
-    if isinstance(to, Path) or Path(to).suffix.lower() in FILES or "/" in to:
-        path = Path(to)
-        if path.suffix.lower() not in FILES:
-            message = f"cannot write {path}: its name must end in {', '.join(FILES)}"
-            raise RequestError(message, code="no_output")
-        return ToFile(path)
-    return ToTable(data, to, program)
-
-
 # -- the replay itself -----------------------------------------------------------------------------
 
 
@@ -346,16 +193,12 @@ class _Tally:
     actions: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
 
-    def add(self, decisions: pa.RecordBatch) -> None:
-        self.events += decisions.num_rows
-        _count(self.actions, decisions["action"])
-        rules: Any = decisions["rules"]
-        _count(self.rules, rules.flatten().field("name"))
-
-
-def _count(totals: Counter[str], values: pa.Array[Any]) -> None:
-    names, counts = (part.to_pylist() for part in pc.value_counts(values).flatten())
-    totals.update({str(n): int(c or 0) for n, c in zip(names, counts, strict=True)})
+    def add(self, decided: Decisions) -> None:
+        hits: RuleCounts = Counter()
+        decided.count(self.actions, hits)
+        self.events += len(decided)
+        for (name, _), count in hits.items():
+            self.rules[name] += count
 
 
 def replay(
@@ -406,6 +249,7 @@ def replay(
         rules=dict(tally.rules),
         version=program.version,
         target=target.name,
+        hidden=target.columns if isinstance(target, Hidden) else (),
     )
 
 
@@ -416,7 +260,7 @@ def rows_schema(program: Program) -> pa.Schema:
     """
     taken = {f.name for f in (*_WHOSE, *_DECIDED)}
     features = [
-        f.with_name(f"feature_{f.name}") if f.name.lower() in taken else f
+        f.with_name(f"{FEATURE_PREFIX}{f.name}") if f.name.lower() in taken else f
         for f in program.feature_schema or ()
     ]
     return pa.schema([*_WHOSE, *features, *_DECIDED])
@@ -449,7 +293,7 @@ class _Run:
             verdict = self._evaluator.decide(underway, decided_at=self._clock.now())
             rows = _rows(verdict, self._evaluator.program)
             self._writes.run(partial(self._target.write, rows))
-            self._tally.add(verdict.decisions)
+            self._tally.add(verdict.decided)
 
     def end(self) -> None:
         """Let all be decided and written."""
@@ -459,9 +303,10 @@ class _Run:
 
 def _rows(verdict: Verdict, program: Program) -> pa.RecordBatch:
     """The rows of a replay."""
-    decisions, columns = verdict.decisions, [verdict.decisions[f.name] for f in _WHOSE]
-    if verdict.features is not None:
-        columns += verdict.features.columns[len(_WHOSE) : -1]  # the offset comes last
+    decisions = verdict.decided.rows
+    columns = [decisions[f.name] for f in _WHOSE]
+    if verdict.featured is not None:
+        columns += verdict.featured.rows.columns[len(_WHOSE) : -1]  # the offset comes last
     columns += [decisions[f.name] for f in _DECIDED]
     return pa.RecordBatch.from_arrays(columns, schema=rows_schema(program))
 

@@ -10,7 +10,7 @@ import msgspec
 class Rows(msgspec.Struct, frozen=True, array_like=True):
     """Decisions on some events, a list for each column; `names` are those of `features`.
 
-    `offsets` are the events' places in the log, ascending.
+    `offsets` are the events' places in the log.
     """
 
     event_ids: list[str]

@@ -23,10 +23,10 @@ from tidegate.engine import Engine
 from tidegate.errors import InputError, StorageFullError
 from tidegate.evaluator import Evaluator, Rebuild
 from tidegate.labels.history import Past
-from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.proposals import REFUSED, Proposal, turned_down, version_of
 from tidegate.recovery import refuse_other_dedupe
+from tidegate.tables import events_schema
 from tidegate.warehouse.warehouse import Warehouse
 
 _log = structlog.get_logger()
@@ -175,7 +175,9 @@ class Succession:
             self._follow(rebuild)
         engine.prepare(rebuild)
         offset = self._append(wanted.record, source="project" if wanted.program else "publish")
-        self._wait(offset)
+        if not self._wait(offset):
+            _log.info("version_in_log", version=version, offset=offset)  # for the next start
+            return
         self._running.door.use(program)
         seconds = round(time.monotonic() - begun, 3)
         _log.info("version_took_over", version=version, offset=offset, seconds=seconds)
@@ -215,11 +217,12 @@ class Succession:
                 _log.warning("version_waits", reason=str(error))
                 self._unwanted.wait(_PAUSE_SECONDS)
 
-    def _wait(self, offset: int) -> None:
-        """Wait until the engine has passed an offset, or nobody waits for it any more."""
+    def _wait(self, offset: int) -> bool:
+        """Wait until the engine has passed an offset; False if nobody waits for it any more."""
         running = self._running
         while running.decided <= offset and running.failure is None and not self._closing:
             time.sleep(_STEP_SECONDS)
+        return running.decided > offset
 
     def _refuse(self, proposal: Proposal, error: Exception) -> None:
         """Say in the log why a proposal does not become the version; nothing else stops."""

@@ -7,7 +7,6 @@ crash it is computed again and comes out equal. What must come first is that its
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from tidegate.decisions.featured import Featured
 from tidegate.door import Receipt
 from tidegate.errors import TidegateError, TransientError
 from tidegate.events.decode import DeadRecord
@@ -139,24 +138,20 @@ class _Rows:
 
     def __init__(self, outcome: Outcome, due: Sequence[Awaited]) -> None:
         receipts = [a.receipt for a in due if a.receipt is not None]
-        first, after = receipts[0].first_offset, due[-1].next_offset
-        decisions, features = outcome.decisions, outcome.features
-        begin, end = decisions["log_offset"].to_numpy().searchsorted((first, after)).tolist()
-        rows = decisions.slice(begin, end - begin)
-        self._columns = [_values(rows[n]) for n in _DECIDED]
-        named = [] if features is None else _by_name(features.slice(begin, end - begin))
-        self._names, self._features = [n for n, _ in named], [_values(c) for _, c in named]
-        self._offsets = self._columns[-1]
-        self._repeated = list(_repeated(outcome, _wanted(outcome, receipts)))
+        begin, end = _places(outcome, receipts[0].first_offset, due[-1].next_offset)
+        featured = outcome.featured
+        self._decided = outcome.decided.told(begin, end)
+        self._names = [] if featured is None else list(featured.names)
+        self._features = [] if featured is None else featured.told(begin, end)
+        self._repeated = list(_repeated(outcome, receipts))
 
     def of(self, awaited: Awaited) -> Settled:
         receipt = awaited.receipt
         first, after = (-1, -1) if receipt is None else (receipt.first_offset, awaited.next_offset)
-        here = slice(bisect_left(self._offsets, first), bisect_left(self._offsets, after))
-        ids, actions, scores, rules, versions, offsets = (c[here] for c in self._columns)
+        here = self._decided.places(first, after)
         features = [column[here] for column in self._features]
         return Settled(
-            Rows(ids, actions, scores, rules, versions, offsets, self._names, features),
+            Rows(*self._decided.at(here), self._names, features),
             [r for r in self._repeated if first <= r.log_offset < after],
         )
 
@@ -166,8 +161,7 @@ class _Found:
 
     def __init__(self, outcome: Outcome, due: Sequence[Awaited]) -> None:
         receipts = [a.receipt for a in due if a.receipt is not None]
-        wanted = _wanted(outcome, receipts)
-        found: list[Verdict] = [*_decided(outcome, wanted), *_repeated(outcome, wanted)]
+        found: list[Verdict] = [*_decided(outcome, receipts), *_repeated(outcome, receipts)]
         self._verdicts = {verdict.log_offset: verdict for verdict in found}
         for receipt in receipts:
             for dead in receipt.dead:
@@ -186,68 +180,47 @@ class _Found:
             return TransientError("the decision is made and cannot be told: send the event again")
 
 
-def _wanted(outcome: Outcome, receipts: Sequence[Receipt]) -> npt.NDArray[np.int64] | None:
-    """The offsets that are waited for; None for all that the outcome has."""
-    if sum(r.count for r in receipts) == outcome.next_offset - outcome.first_offset:
-        return None
-    return np.concatenate([np.arange(r.first_offset, r.first_offset + r.count) for r in receipts])
-
-
-def _decided(outcome: Outcome, wanted: npt.NDArray[np.int64] | None) -> Iterator[Decided]:
-    decisions, features = outcome.decisions, outcome.features
-    places = _places(decisions, wanted)
-    if places is not None:
-        decisions = decisions.take(places)
-        features = None if features is None else features.take(places)
-    if decisions.num_rows:
-        ids, actions, scores, rules, versions, offsets = (_values(decisions[n]) for n in _DECIDED)
-        named = _named(features, decisions.num_rows)
+def _decided(outcome: Outcome, receipts: Sequence[Receipt]) -> Iterator[Decided]:
+    """The decisions on the records, and no others: there may be thousands between them."""
+    for first, after in _stretches(receipts):
+        begin, end = _places(outcome, first, after)
+        ids, actions, scores, rules, versions, offsets = outcome.decided.told(begin, end)
+        named = _named(outcome.featured, begin, end)
         yield from map(Decided, ids, actions, scores, rules, named, versions, offsets)
 
 
-_DECIDED = ("event_id", "action", "score", "rules", "version", "log_offset")
-_WHOSE = frozenset({"event_id", "event_time", "log_offset"})
+def _stretches(receipts: Sequence[Receipt]) -> list[tuple[int, int]]:
+    """The offsets `first <= o < after` of the records, those that follow each other as one."""
+    found: list[tuple[int, int]] = []
+    for receipt in receipts:
+        first, after = receipt.first_offset, receipt.first_offset + receipt.count
+        if found and found[-1][1] == first:
+            first, _ = found.pop()
+        found.append((first, after))
+    return found
 
 
-def _by_name(features: pa.RecordBatch) -> list[tuple[str, pa.Array[Any]]]:
-    """The features among the columns of their table."""
-    columns = zip(features.schema.names, features.columns, strict=True)
-    return [(name, column) for name, column in columns if name not in _WHOSE]
+def _places(outcome: Outcome, first: int, after: int) -> tuple[int, int]:
+    """Where the rows of decisions and features on the offsets `first <= o < after` stand."""
+    offsets = outcome.decided.whose.offsets.to_numpy()
+    begin, end = offsets.searchsorted((first, after)).tolist()
+    return begin, end
 
 
-def _named(features: pa.RecordBatch | None, rows: int) -> Iterator[dict[str, Any]]:
+def _named(featured: Featured | None, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The features of each row, by name."""
-    named = [] if features is None else _by_name(features)
-    if not named:
-        return iter([{} for _ in range(rows)])
-    names, columns = [n for n, _ in named], [_values(c) for _, c in named]
+    if featured is None:
+        return ({} for _ in range(begin, end))
+    names, columns = featured.names, featured.told(begin, end)
     return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
-def _repeated(outcome: Outcome, wanted: npt.NDArray[np.int64] | None) -> Iterator[Repeated]:
+def _repeated(outcome: Outcome, receipts: Sequence[Receipt]) -> Iterator[Repeated]:
     rows = outcome.duplicates
     if not rows.num_rows:
         return
-    places = _places(rows, wanted)
-    rows = rows if places is None else rows.take(places)
+    wanted = np.concatenate([np.arange(first, after) for first, after in _stretches(receipts)])
+    there = np.isin(rows["log_offset"].to_numpy(), wanted, assume_unique=True)
+    rows = rows.filter(pa.array(there))
     names = ("event_id", "log_offset", "first_offset")
-    yield from map(Repeated, *(_values(rows[name]) for name in names))
-
-
-def _places(rows: pa.RecordBatch, wanted: npt.NDArray[np.int64] | None) -> pa.Int64Array | None:
-    """Where the rows at wanted offsets (ascending) stand; None for all of them."""
-    if wanted is None:
-        return None
-    offsets = rows["log_offset"].to_numpy()
-    return pa.array(np.flatnonzero(np.isin(offsets, wanted, assume_unique=True)), pa.int64())
-
-
-_PLAIN = frozenset({pa.int64().id, pa.float64().id})
-
-
-def _values(column: pa.Array[Any]) -> list[Any]:
-    """The values of a column; Arrow's own way takes ten times as long over plain numbers."""
-    if column.type.id in _PLAIN and not column.null_count:
-        numbers: list[Any] = column.to_numpy().tolist()
-        return numbers
-    return column.to_pylist()
+    yield from map(Repeated, *(rows[name].to_pylist() for name in names))

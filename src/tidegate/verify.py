@@ -220,7 +220,7 @@ class _Comparison:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Compare consecutive outcomes; a version may change the columns, so stretch by stretch."""
-        for _, alike in groupby(outcomes, key=lambda o: o.features and o.features.schema):
+        for _, alike in groupby(outcomes, key=_feature_schema):
             stretch = list(alike)
             first = max(self._first, stretch[0].first_offset)
             until = min(self._until, stretch[-1].next_offset)
@@ -275,6 +275,10 @@ class _Comparison:
                     values = left[row].as_py(), right[row].as_py()
                     self.differences.append(Difference(*place, column, *values))
         self.differing += int(amiss.sum())
+
+
+def _feature_schema(outcome: Outcome) -> pa.Schema | None:
+    return None if outcome.featured is None else outcome.featured.schema
 
 
 def _offsets(rows: pa.Table) -> Integers:

@@ -24,6 +24,7 @@ from tidegate.errors import InputError, RequestError
 from tidegate.evaluator import Evaluator
 from tidegate.eventlog.sqlite import SqliteLog
 from tidegate.frames import Events, declared_columns
+from tidegate.hiding import Hiding
 from tidegate.ingest import Taker, taking
 from tidegate.labelled import Labelled, label, label_blocks, label_file
 from tidegate.lists.desk import ListDesk
@@ -33,9 +34,10 @@ from tidegate.project.project import Project, load
 from tidegate.reconcile.comparison import Reconciliation
 from tidegate.reconcile.stages import Reconciler, SinkState
 from tidegate.records import Records
-from tidegate.replay import TABLE, Replayed, Stretch, file_history, replay, table_history, target_of
+from tidegate.replay import TABLE, Replayed, Stretch, file_history, replay, table_history
 from tidegate.sinks.ledger import Ledger
-from tidegate.sources.files import Block, read_file
+from tidegate.sources.files import Block, check_readable, read_file
+from tidegate.targets import target_of
 from tidegate.verify import Verified, verify
 from tidegate.versions import Versions
 from tidegate.warehouse.query import QueryResult, TableInfo, query, tables
@@ -105,8 +107,14 @@ class Workspace:
         Raises: QueryError with DuckDB's message; InputError if there are no tables yet.
         """
         tables = self._tables()
-        hiding = None if clear else hiding_of(self.project, folder=DataFolder(self.project.data))
-        return query(tables, sql, dialect=dialect, hiding=hiding)
+        return query(tables, sql, dialect=dialect, hiding=None if clear else self.hiding)
+
+    @property
+    def hiding(self) -> Hiding | None:
+        """What is hidden from those who may not see columns marked `pii`; None if none is."""
+        if not self.project.stream.schema.pii:
+            return None  # and there need be no data folder
+        return hiding_of(self.project, folder=DataFolder(self.project.data))
 
     @property
     def lists(self) -> ListDesk:
@@ -135,7 +143,7 @@ class Workspace:
         """
         files = [Path(path) for path in paths]
         for path in files:
-            _check_readable(path)
+            check_readable(path)
         with taking(self.project, clock=self._clock) as taker:
             return self._take(
                 taker,
@@ -181,7 +189,7 @@ class Workspace:
         """
         files = [Path(path) for path in paths]
         for path in files:
-            _check_readable(path)
+            check_readable(path)
         blocks = (
             (block.records, source or f"file:{path.name}")
             for path in files
@@ -273,17 +281,19 @@ class Workspace:
         names = ["event_id", "event_time", *values.column_names]
         return pa.Table.from_arrays([*whose, *values.columns], names=names)
 
-    def entity(self, *entities: str | Mapping[str, object]) -> pa.Table:
+    def entity(self, *entities: str | Mapping[str, object], clear: bool = True) -> pa.Table:
         """The features of entities as of the newest event, a row for each.
 
         An entity is given as `{"card": "4711"}` or `"card=4711"`; see `entities.current`.
-        Computed anew from the table of events, also while a server runs.
+        Computed anew from the table of events, also while a server runs. Unless `clear`, features
+        that carry what is marked `pii` are shown as pseudonyms.
         Raises: InputError without features, tables or events; RequestError for columns or values
         that there are not, or where no window is kept by such an entity.
         """
         program = Program.compile(self.project)
         wanted = [entity_of(e, program.schema) if isinstance(e, str) else e for e in entities]
-        return current(program, self._tables(), wanted)
+        tables = self._tables()
+        return current(program, tables, wanted, hiding=None if clear else self.hiding)
 
     def explain(self) -> tuple[pa.Table, pa.Table]:
         """What the features keep of each entity, and what shares it; see `entities.explained`.
@@ -297,19 +307,21 @@ class Workspace:
         source: str | Path | Sequence[str | Path] | None = None,
         *,
         to: str | Path | None = TABLE,
+        clear: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Replayed:
         """Features and decisions over history, by the project as its files are now.
 
         `source` is a table with the stream's columns, by default that of the events, or one or more
         files. `to` is a table in the data folder, which takes the place of an earlier replay's, or
-        a file ending in `.parquet`, `.ndjson` or `.jsonl`; None keeps no rows. `progress` is told
-        how much of how much is done. A running server is not disturbed.
+        a file ending in `.parquet`, `.ndjson` or `.jsonl`, which has pseudonyms for what is marked
+        `pii` unless `clear`; None keeps no rows. `progress` is told how much of how much is done.
+        A running server is not disturbed.
         Over the table of events, rules see each list as it was; over all else, as it is now.
         Raises: InputError, RequestError (what is to be read or written), StorageFullError.
         """
         program = Program.compile(self.project)
-        target = target_of(to, self.project.data, program)
+        target = target_of(to, self.project.data, program, hiding=None if clear else self.hiding)
         history = self._history(source, program)
         clock = self._clock or SystemClock()
         lists = self._list_changes(program, as_now=source not in (None, "events"))
@@ -380,7 +392,7 @@ class Workspace:
             if "/" not in given[0] and not paths[0].suffix:
                 return table_history(table, program)
         for path in paths:
-            _check_readable(path)
+            check_readable(path)
         return file_history(paths, program)
 
     def verify(
@@ -469,14 +481,6 @@ class Workspace:
 def open(folder: Path | str) -> Workspace:  # noqa: A001 - read as `tidegate.open`
     """The project in a folder. Raises: ProjectError with all its mistakes."""
     return Workspace(load(Path(folder)))
-
-
-def _check_readable(path: Path) -> None:
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", code="unreadable_file") from error
 
 
 def _told(

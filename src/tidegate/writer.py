@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import structlog
 
 from tidegate.errors import TransientError
@@ -110,23 +109,22 @@ class Writer:
             self._changed.notify_all()
         self._thread.join()
 
-    def find(self, event_id: str, *, table: str = "decisions") -> dict[str, Any] | None:
-        """The row of an event that is not yet written, by default the decision on it."""
+    def waiting(self) -> list[Outcome]:
+        """What is not yet written, in order of the log."""
         with self._changed:
-            waiting = [*self._writing, *self._pending]
-        for outcome in reversed(waiting):
-            held = outcome.decisions if table == "decisions" else outcome.tables().get(table)
-            if held is None or not held.num_rows:
-                continue
-            rows = held.filter(pc.equal(held["event_id"], pa.scalar(event_id)))
-            if rows.num_rows:
-                return dict(rows.to_pylist()[0])
+            return [*self._writing, *self._pending]
+
+    def find(self, event_id: str) -> dict[str, Any] | None:
+        """The decision on an event that is not yet written, as a row of its table."""
+        for outcome in reversed(self.waiting()):
+            place = outcome.decided.whose.place(event_id)
+            if place >= 0:
+                return dict(outcome.decisions.slice(place, 1).to_pylist()[0])
         return None
 
     def events(self) -> list[pa.RecordBatch]:
         """The accepted events that are not yet written, in order of the log."""
-        with self._changed:
-            return [outcome.events for outcome in (*self._writing, *self._pending)]
+        return [outcome.events for outcome in self.waiting()]
 
     def _run(self) -> None:
         try:
@@ -215,7 +213,7 @@ def _alike(batch: Sequence[Outcome]) -> Iterator[list[Outcome]]:
 
 def _shape(outcome: Outcome) -> tuple[object, ...]:
     """The columns of the tables that a version may change."""
-    features = None if outcome.features is None else outcome.features.schema
+    features = None if outcome.featured is None else outcome.featured.schema
     windows = {name: rows.schema for name, rows in outcome.windows.items()}
     return outcome.events.schema, features, windows
 

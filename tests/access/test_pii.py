@@ -7,6 +7,8 @@ from typing import Any
 
 import fastavro
 import pyarrow as pa
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
 import pytest
 
 import tidegate
@@ -148,7 +150,7 @@ def test_what_carries_marked_values_is_known_by_table(hiding: Hiding) -> None:
     assert hiding.columns("by_card") == {"who", "mails"}
     assert hiding.columns("dead_letters") == {"message", "record"}
     assert hiding.columns("decisions") == frozenset()
-    assert hiding.columns("replay") == {"card", "mail", "last_mail"}
+    assert hiding.columns("replay") == {"card", "mail", "last_mail", "feature_last_mail"}
 
 
 TABLES = ("events", "features", "decisions", "dead_letters", "by_card")
@@ -221,6 +223,57 @@ def test_reasons_say_pseudonyms_and_replay_says_the_same(shop: Project, hiding: 
     again = query(shop.data / "tables", "SELECT rules FROM again ORDER BY log_offset").arrow()
     assert again.column("rules").to_pylist() == [row["rules"] for row in found]
     assert tidegate.open(shop.root).verify().equal
+
+
+@pytest.mark.parametrize("ending", ["parquet", "ndjson"])
+def test_a_replay_to_a_file_says_pseudonyms_unless_it_is_asked_for_values(
+    shop: Project, hiding: Hiding, ending: str, tmp_path: Path
+) -> None:
+    file, workspace = tmp_path / f"rows.{ending}", tidegate.open(shop.root)
+    read = pq.read_table if ending == "parquet" else pa_json.read_json
+    found = workspace.replay(to=file, clear=False)
+    assert found.hidden == ("last_mail",)
+    told = read(file)["last_mail"].to_pylist()
+    assert told == [None, pseudonym("a@x.org", hiding.key), None]
+    assert not [secret for secret in SECRETS if secret.encode() in file.read_bytes()]
+    assert workspace.replay(to=file).hidden == ()
+    assert read(file)["last_mail"].to_pylist() == [None, "a@x.org", None]
+    # A table keeps the values, and queries hide them.
+    assert workspace.replay(to="again", clear=False).hidden == ()
+    sql = "SELECT last_mail FROM again WHERE last_mail IS NOT NULL"
+    assert workspace.query(sql).arrow().to_pylist() == [{"last_mail": "a@x.org"}]
+    [shown] = workspace.query(sql, clear=False).arrow().to_pylist()
+    assert shown == {"last_mail": pseudonym("a@x.org", hiding.key)}
+
+
+def test_a_feature_that_makes_way_for_another_column_is_hidden_by_its_new_name(
+    tmp_path: Path,
+) -> None:
+    renamed = FEATURES.replace("last_mail", "score")
+    rules = RULES.replace("last_mail", "score")
+    texts = files() | {"features.sql": renamed, "rules.toml": rules}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "events.ndjson").write_text("\n".join(map(json.dumps, EVENTS)))
+    workspace = tidegate.open(tmp_path)
+    workspace.ingest([tmp_path / "events.ndjson"])
+    file = tmp_path / "rows.ndjson"
+    assert "feature_score" in workspace.replay(to=file, clear=False).hidden
+    workspace.replay()
+    sql = "SELECT feature_score AS s FROM replay WHERE feature_score IS NOT NULL"
+    [shown] = workspace.query(sql, clear=False).arrow().to_pylist()
+    assert shown["s"].startswith("pii:")
+    assert not [secret for secret in SECRETS if secret.encode() in file.read_bytes()]
+
+
+def test_the_values_of_an_entity_are_hidden_where_they_carry_marked_ones(
+    shop: Project, hiding: Hiding
+) -> None:
+    workspace = tidegate.open(shop.root)
+    [clear] = workspace.entity("card=4711").to_pylist()
+    [shown] = workspace.entity("card=4711", clear=False).to_pylist()
+    assert clear["last_mail"] == "b@x.org"
+    assert shown == clear | {"last_mail": pseudonym("b@x.org", hiding.key)}
 
 
 def test_batches_and_tables_of_any_chunks_are_hidden_alike(hiding: Hiding) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 import tidegate
 from payments import encoded, payments, write
-from tidegate.outcome import CONTROL_TABLES
 from tidegate.project.project import Project
+from tidegate.tables import CONTROL_TABLES
 from tidegate.warehouse import parquet
 from tidegate.warehouse.layout import Layout
 from tidegate.warehouse.table import Table

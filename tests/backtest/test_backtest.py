@@ -23,7 +23,8 @@ from tidegate.backtest.result import Backtested
 from tidegate.clock import SystemClock
 from tidegate.program import Program
 from tidegate.project.project import Project, read_rules
-from tidegate.replay import ToFile, replay, table_history
+from tidegate.replay import replay, table_history
+from tidegate.targets import ToFile
 
 from .backtest_shop import CANDIDATE, COUNT, CURRENT, build, labelled, rule
 

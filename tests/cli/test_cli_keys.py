@@ -17,6 +17,14 @@ event_time = "ts"
 id = "text"
 ts = "timestamp"
 card = "bigint? pii"
+[lists.blocked]
+type = "bigint"
+[features]
+sql = "features.sql"
+"""
+FEATURES = """
+SELECT count(*) OVER w AS n, max(card) OVER w AS card_before FROM events
+WINDOW w AS (PARTITION BY card ORDER BY ts RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW)
 """
 
 
@@ -63,11 +71,22 @@ def marked(run: Run, tmp_path: Path) -> Path:
     folder = tmp_path / "marked"
     folder.mkdir()
     (folder / "tidegate.toml").write_text(SETTINGS)
+    (folder / "features.sql").write_text(FEATURES)
     day = "2026-01-01T00:00:00Z"
     events = [{"id": "e1", "ts": day, "card": 4711}, {"id": "e2", "ts": day, "card": "4712x"}]
     (folder / "events.ndjson").write_text("\n".join(map(json.dumps, events)))
     assert run("ingest", folder, folder / "events.ndjson").code == 0
     return folder
+
+
+def test_asking_before_anything_ran_makes_no_data_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text(SETTINGS)
+    (tmp_path / "features.sql").write_text(FEATURES)
+    for words in (("query", "SELECT 1"), ("features", "--entity", "card=4711")):
+        answer = run(words[0], tmp_path, *words[1:])
+        assert answer.code == 1
+        assert "has no tables yet" in answer.err
+        assert not (tmp_path / "data").exists()
 
 
 def test_marked_columns_are_hidden_unless_they_are_asked_for_in_clear(
@@ -91,3 +110,29 @@ def test_dead_letters_of_marked_columns_are_hidden_as_well(run: Run, marked: Pat
     assert "│ pii:" in hidden
     assert "4712x" in run("deadletters", marked, "show", "--clear").text
     assert run("deadletters", marked, "resend").text.startswith("1 records sent again")
+
+
+def test_values_on_lists_are_hidden_as_well(run: Run, marked: Path) -> None:
+    put = run("list", "add", "blocked", "4711", "--project", marked)
+    assert put.code == 0, put.err
+    shown = run("list", "show", "blocked", "--project", marked)
+    assert "4711" not in shown.text
+    assert "pii:" in shown.text
+    assert "--clear" in shown.err
+    card = run("query", marked, "SELECT card FROM events", "--format", "csv").text.splitlines()[1]
+    assert card in shown.text
+    clear = run("list", "show", "blocked", "--project", marked, "--clear")
+    assert "4711" in clear.text
+    assert clear.err == ""
+
+
+def test_what_a_replay_writes_to_a_file_and_an_entity_shows_is_hidden_as_well(
+    run: Run, marked: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.ndjson"
+    told = run("replay", marked, "--to", file)
+    assert "pseudonyms stand in card_before; --clear writes the values" in told.err
+    assert "card_before" not in run("replay", marked, "--to", file, "--clear").err
+    values = ("features", marked, "--entity", "card=4711", "--format", "csv")
+    assert run(*values).text.splitlines()[1].split(",")[-1].startswith("pii:")
+    assert run(*values, "--clear").text.splitlines()[1].split(",")[-1] == "4711"

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.decisions.decide import decide
-from tidegate.outcome import DECISIONS, events_schema
+from tidegate.decisions.whose import Whose
 from tidegate.rules.reason import compile_reason
 from tidegate.rules.ruleset import Action, Hits, Mode, Rule, failed_features
 from tidegate.schema import Schema
 from tidegate.sql.expression import Scope, compile_expression
 from tidegate.sql.source import SourceText
+from tidegate.tables import DECISIONS, events_schema
 
 SCHEMA = Schema.of([("id", "text"), ("ts", "timestamp")], id="id", event_time="ts")
 SCOPE = Scope.of(SCHEMA)
@@ -45,7 +46,8 @@ def hits(hit: Rule, *rows: int) -> Hits:
 
 
 def decided(n: int, *found: Hits) -> list[dict[str, object]]:
-    batch = decide(events(n), found, schema=SCHEMA, version="v1", decided_at=7)
+    whose = Whose.of(events(n), SCHEMA)
+    batch = decide(whose, found, version="v1", decided_at=7).rows
     assert batch.schema == DECISIONS
     batch.validate(full=True)
     return batch.to_pylist()
@@ -65,10 +67,9 @@ def test_many_events_are_decided_as_few_are() -> None:
     whole = decided(n, *(hits(hit, *rows) for hit, rows in every.items()))
     for row in (0, 1, 6, 10, n - 1):
         alone = [hits(hit, row) for hit, rows in every.items() if row in rows]
-        batch = decide(
-            events(n).slice(row, 1), _at(alone, 0), schema=SCHEMA, version="v1", decided_at=7
-        )
-        assert batch.to_pylist() == [whole[row]]
+        whose = Whose.of(events(n).slice(row, 1), SCHEMA)
+        decisions = decide(whose, _at(alone, 0), version="v1", decided_at=7)
+        assert decisions.rows.to_pylist() == [whole[row]]
 
 
 def _at(found: list[Hits], row: int) -> list[Hits]:

@@ -20,11 +20,11 @@ from tidegate.errors import ProjectError, RequestError
 from tidegate.lists.answers import ListAnswers
 from tidegate.lists.desk import ListDesk
 from tidegate.lists.history import Changes, ListColumns
-from tidegate.outcome import CONTROL_TABLES
 from tidegate.pipeline import Pipeline
 from tidegate.program import Program
 from tidegate.project.project import Project, load
 from tidegate.records import Records
+from tidegate.tables import CONTROL_TABLES
 from waiting import PATIENCE_SECONDS
 
 LISTS = """

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.decisions.decide import decide
+from tidegate.decisions.whose import Whose
 from tidegate.errors import ProjectError
 from tidegate.program import Program
 from tidegate.rules.rollout import Rollout
@@ -56,7 +57,7 @@ def batch(cards: list[str | None], stores: list[int]) -> pa.RecordBatch:
 
 def decided(made: Program, events: pa.RecordBatch) -> list[tuple[str, list[Any]]]:
     hits = made.rules.evaluate(events)
-    rows = decide(events, hits, schema=made.schema, version="v", decided_at=0).to_pylist()
+    rows = decide(Whose.of(events, made.schema), hits, version="v", decided_at=0).rows.to_pylist()
     return [(row["action"], row["rules"]) for row in rows]
 
 

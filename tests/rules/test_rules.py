@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from tidegate.decisions.decide import decide
+from tidegate.decisions.whose import Whose
 from tidegate.errors import Problem, ProjectError
-from tidegate.outcome import events_schema
 from tidegate.program import Program
 from tidegate.project.project import Project, load
+from tidegate.tables import events_schema
 
 SETTINGS = """
 [stream]
@@ -44,7 +45,7 @@ def decided(rules: str, *rows: dict[str, Any]) -> list[dict[str, Any]]:
         [BLANK | row for row in rows], schema=events_schema(made.schema)
     )
     hits = made.rules.evaluate(events)
-    return decide(events, hits, schema=made.schema, version="v", decided_at=0).to_pylist()
+    return decide(Whose.of(events, made.schema), hits, version="v", decided_at=0).rows.to_pylist()
 
 
 def actions(rules: str, *rows: dict[str, Any]) -> list[str]:

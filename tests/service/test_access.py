@@ -363,7 +363,8 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     running = launch(
         folder,
-        columns='card = "bigint? pii"\n[features]\nsql = "features.sql"\n',
+        columns='card = "bigint? pii"\n[features]\nsql = "features.sql"\n'
+        '[lists.blocked]\ntype = "bigint"\n',
         asks_for_keys=True,
     )
     yield running
@@ -395,3 +396,16 @@ def test_marked_columns_are_clear_to_those_alone_who_may_see_them(marked: Server
         assert rows(plain) == [[told[0]]]
         assert rows(seeing) == [[471147114711]]
     assert "471147114711" not in marked.errors
+
+
+def test_values_on_lists_are_clear_to_those_alone_who_may_see_them(marked: ServerProcess) -> None:
+    plain, seeing = bearing(key(marked, "admin")), bearing(key(marked, "admin", "pii"))
+    with marked.client() as client:
+        put = client.post("/v1/lists/blocked", json={"values": [471147114712]}, headers=plain)
+        assert put.status_code == 200, put.text
+        [hidden], [clear] = (
+            client.get("/v1/lists/blocked", headers=headers).json()["entries"]
+            for headers in (plain, seeing)
+        )
+        assert hidden["value"].startswith("pii:")
+        assert clear == hidden | {"value": "471147114712"}

@@ -7,7 +7,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -152,6 +154,27 @@ def test_a_repeated_id_gets_the_first_decision_wherever_it_was_asked(
         _, third = other.ask(event(key))
         assert third.pop("duplicate") is True
         assert told(third) == told(first)
+
+
+def test_many_repeated_ids_at_once_get_their_own_first_decisions(porter: ServerProcess) -> None:
+    """Some are known to the house alone, some wait to be written, some are in the tables."""
+    asked = {uuid4().hex: 10.0 * n for n in range(24)}
+    first: dict[str, Any] = {}
+    again: dict[str, Any] = {}
+
+    def ask(answers: dict[str, Any], key: str) -> None:
+        with closing(Caller(porter)) as one:
+            one.carry()
+            status, answers[key] = one.ask(event(key, event_type=key, discount=asked[key]))
+            assert status == 200, answers[key]
+
+    for answers in (first, again):
+        with ThreadPoolExecutor(len(asked)) as pool:
+            list(pool.map(partial(ask, answers), asked))
+    assert all(answer.pop("duplicate") for answer in again.values())
+    for key, answer in again.items():
+        assert answer | {"latency_us": 0} == first[key] | {"latency_us": 0}
+    assert len({answer["features"]["discount_1h"] for answer in again.values()}) == len(asked)
 
 
 def test_what_is_no_event_is_told_alike(porter: ServerProcess, caller: Caller) -> None:

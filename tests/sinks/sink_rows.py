@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tidegate.outcome import DECISIONS, WINDOW_COLUMNS, events_schema
 from tidegate.project.sinks import ObjectsSink as ObjectsSettings
 from tidegate.schema import Schema
 from tidegate.sinks.objects import Objects
+from tidegate.tables import DECISIONS, WINDOW_COLUMNS, events_schema
 
 START = dt.datetime(2023, 6, 6, 20, 24, 45, 754948)  # noqa: DTZ001 - UTC without a zone
 

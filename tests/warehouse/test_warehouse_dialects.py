@@ -12,7 +12,7 @@ import pytest
 from warehouse_rows import opened, outcome
 
 from tidegate.errors import QueryError
-from tidegate.outcome import WINDOW_COLUMNS
+from tidegate.tables import WINDOW_COLUMNS
 from tidegate.warehouse import query
 from tidegate.warehouse.dialects import DIALECTS, translate
 

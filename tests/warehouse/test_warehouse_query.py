@@ -14,8 +14,8 @@ import pytest
 from warehouse_rows import SCHEMA, expected, opened, outcome, plain, write_all
 
 from tidegate.errors import InputError, QueryError
-from tidegate.outcome import CONTROL_TABLES
 from tidegate.schema import Schema
+from tidegate.tables import CONTROL_TABLES
 from tidegate.warehouse import query, tables
 from waiting import PATIENCE_SECONDS
 

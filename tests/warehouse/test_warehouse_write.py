@@ -173,7 +173,7 @@ def test_a_table_of_features_is_kept_where_no_version_has_any_more(tmp_path: Pat
     before.write([outcome(0, 10)])
     before.close()
     after = opened(tmp_path, features=None)
-    after.write([outcome(10, 15), replace(outcome(15, 20), features=None)])
+    after.write([outcome(10, 15), replace(outcome(15, 20), featured=None)])
     assert after.position == 20
     assert held_by(after, "features") == wanted(0, 15)
 

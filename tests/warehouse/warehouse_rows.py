@@ -11,18 +11,20 @@ from typing import Any
 import pyarrow as pa
 
 from tidegate.clock import SystemClock
-from tidegate.outcome import (
+from tidegate.decisions.decided import DecisionRows
+from tidegate.decisions.featured import FeatureRows
+from tidegate.outcome import Outcome
+from tidegate.schema import Schema
+from tidegate.tables import (
     AUDIT,
     DEAD_LETTERS,
     DECISIONS,
     DUPLICATES,
     LATE_ROWS,
     WINDOW_COLUMNS,
-    Outcome,
     events_schema,
     features_schema,
 )
-from tidegate.schema import Schema
 from tidegate.warehouse import Warehouse
 
 SCHEMA = Schema.of(
@@ -168,12 +170,12 @@ def outcome(first: int, until: int) -> Outcome:
         first,
         until,
         events=batches["events"],
-        decisions=batches["decisions"],
+        decided=DecisionRows(batches["decisions"]),
         dead_letters=batches["dead_letters"],
         duplicates=batches["duplicates"],
         late_rows=batches["late_rows"],
         windows={"rush": batches["rush"]},
-        features=batches["features"],
+        featured=FeatureRows(batches["features"]),
         controls={"audit": batches["audit"]},
     )
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tidegate.outcome import LATE_ROWS, events_schema
 from tidegate.schema import Schema
 from tidegate.sql.source import SourceText
+from tidegate.tables import LATE_ROWS, events_schema
 from tidegate.windows import Closed, WindowQuery, WindowState, compile_query
 
 SECOND = 1_000_000

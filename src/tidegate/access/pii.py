@@ -17,8 +17,9 @@ from tidegate.datafolder import DataFolder
 from tidegate.hiding import Hiding
 from tidegate.program import marked_tables
 from tidegate.project.project import Project
-from tidegate.pseudonyms import pseudonym_key, pseudonyms
+from tidegate.pseudonyms import pseudonym, pseudonym_key, pseudonyms
 from tidegate.sinks.contract import Delivery, Sink
+from tidegate.tables import FEATURE_PREFIX
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 _RECORD = "record"
@@ -49,7 +50,7 @@ def hiding_of(*projects: Project, folder: DataFolder) -> Hiding | None:
 
     Of several projects (the folder's, and the version that decides now) the marks of all count.
     Tables that they do not know, such as those of a replay, are taken for wide ones: with the
-    columns of events and features.
+    columns of events and features, whatever of them has to make way for another of its name.
     """
     tables = dict(_NOTHING)
     for project in projects:
@@ -58,8 +59,14 @@ def hiding_of(*projects: Project, folder: DataFolder) -> Hiding | None:
             tables[name] = tables.get(name, frozenset()) | columns
     if not tables.get("events"):
         return None
-    elsewhere = tables["events"] | tables["features"]
+    features = tables["features"]
+    elsewhere = tables["events"] | features | {FEATURE_PREFIX + name for name in features}
     return Hiding(tables=tables, elsewhere=elsewhere, key=pseudonym_key(folder.key()))
+
+
+def hidden_text(text: str, hiding: Hiding | None) -> str:
+    """A text that may be a marked value, to somebody from whom `hiding` hides those."""
+    return text if hiding is None else pseudonym(text, hiding.key)
 
 
 def hidden_features(values: Mapping[str, Any], hiding: Hiding) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidegate.backtest.amounts import Amounts
 from tidegate.backtest.check import Checked, check, failed_features
@@ -19,9 +18,11 @@ from tidegate.backtest.labels import labels_of
 from tidegate.backtest.listing import Listing
 from tidegate.backtest.sides import Sides
 from tidegate.backtest.tally import Tally, count
+from tidegate.batches import counted
 from tidegate.errors import RequestError
 from tidegate.program import Program
 from tidegate.rules.ruleset import Rows
+from tidegate.tables import FEATURE_PREFIX
 
 FEATURES = "features"
 
@@ -133,7 +134,7 @@ class Study:
         return Part(
             tally=count(times, known, sides, self.amounts, self.amounts.weights(events)),
             checked=check(decided, sides[0], version=self.current.version),
-            versions=_counted(decided.rows.column("version")),
+            versions=Counter(counted(decided.rows.column("version").drop_null())),
             lacking=lacking,
             without_features=without,
             changed=self.listing.changed(events, known, sides),
@@ -169,7 +170,8 @@ class Study:
 
 def _columns(stored: Stored | None, features: Sequence[str]) -> dict[str, str]:
     names = set() if stored is None else {*stored.schema.names}
-    return {n: f"feature_{n}" if f"feature_{n}" in names else n for n in features}
+    prefixed = {n: FEATURE_PREFIX + n for n in features}
+    return {n: other if other in names else n for n, other in prefixed.items()}
 
 
 def _batch(columns: Mapping[str, pa.ChunkedArray[Any]], rows: int) -> pa.RecordBatch:
@@ -177,8 +179,3 @@ def _batch(columns: Mapping[str, pa.ChunkedArray[Any]], rows: int) -> pa.RecordB
         return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["none"])
     arrays = [c.combine_chunks() for c in columns.values()]
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
-
-
-def _counted(values: pa.ChunkedArray[Any]) -> Counter[str]:
-    names, counts = (part.to_pylist() for part in pc.value_counts(values.drop_null()).flatten())
-    return Counter({str(n): int(c or 0) for n, c in zip(names, counts, strict=True)})

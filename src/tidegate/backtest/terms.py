@@ -13,9 +13,9 @@ import pyarrow as pa
 from tidegate.backtest.history import OFFSET, Piece, Stored
 from tidegate.lists.answers import ListAnswers
 from tidegate.lists.history import Changes, ListColumns
-from tidegate.outcome import LIST_CHANGES
 from tidegate.program import Program
 from tidegate.sql.expression import Expression
+from tidegate.tables import LIST_CHANGES
 
 TABLE = "list_changes"
 

@@ -268,6 +268,7 @@ def features(
     ] = False,
     format: FormatOption = None,  # noqa: A002 - named as on the command line
     output: Output = None,
+    clear: Clear = False,  # noqa: FBT002 - an option by name
 ) -> None:
     """Show an entity's features as of the newest event, or what the features keep."""
     from tidegate.cli.rows import Shown, write
@@ -277,7 +278,9 @@ def features(
         raise typer.BadParameter("give --entity COLUMN=VALUE, or --explain")
     shop = _open(folder)
     if entities:
-        write(Shown(shop.entity(*entities)), format and format.value, output)
+        found = shop.entity(*entities, clear=clear)
+        _tell_hidden(shop, clear=clear)
+        write(Shown(found), format and format.value, output)
         return
     kept, shared = shop.explain()
     write(Shown(kept), None, None)
@@ -295,6 +298,9 @@ def replay(
         ),
     ] = None,
     to: Annotated[str, typer.Option(help="A table, or a file in .parquet or .ndjson.")] = "replay",
+    clear: Annotated[  # noqa: FBT002 - an option by name
+        bool, typer.Option("--clear", help="Write columns marked pii to a file in clear.")
+    ] = False,
 ) -> None:
     """Compute features and decisions over history, by the project as its files are now."""
     from tidegate.cli.progress import stepping
@@ -302,7 +308,10 @@ def replay(
 
     shop = _open(folder)
     with stepping("replaying") as progress:
-        show(shop.replay(source, to=to, progress=progress))
+        found = shop.replay(source, to=to, clear=clear, progress=progress)
+    show(found)
+    if found.hidden:
+        _remark(f"pseudonyms stand in {', '.join(found.hidden)}; --clear writes the values")
 
 
 @app.command()

@@ -10,7 +10,8 @@ import typer
 from tidegate.cli.versions import FAILED, author_or_login
 
 if TYPE_CHECKING:
-    from tidegate.lists.desk import Changed, ListDesk
+    from tidegate.hiding import Hiding
+    from tidegate.lists.desk import Changed, ListDesk, ValueEntry
 
 lists = typer.Typer(
     help="Put values on lists that rules ask for, take them off, show them.",
@@ -96,26 +97,36 @@ def load(
 def show(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="All lists if absent.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many values.")] = 100,
+    clear: Annotated[  # noqa: FBT002 - an option by name
+        bool, typer.Option("--clear", help="Show values where a column is marked pii.")
+    ] = False,
     project: _Project = HERE,
 ) -> None:
     """Show what is on a list, or which lists there are."""
+    import tidegate
     from tidegate.cli.rows import print_table
+    from tidegate.cli.terminal import remark
 
-    desk = _desk(project)
+    shop = tidegate.open(project)
+    desk, hiding = shop.lists, None if clear else shop.hiding
     if name is None:
         rows = [[n, str(t), len(desk.entries(n))] for n, t in desk.declared.items()]
         print_table(["list", "type", "values"], rows)
         return
     found = desk.entries(name)
-    print_table(
-        ["value", "until (UTC)", "since (UTC)", "author", "reason"],
-        [
-            [e.value, e.until and f"{e.until}", f"{e.at:%Y-%m-%d %H:%M:%S}", e.author, e.reason]
-            for e in found[:limit]
-        ],
-    )
+    names = ["value", "until (UTC)", "since (UTC)", "author", "reason"]
+    print_table(names, [_row(entry, hiding) for entry in found[:limit]])
     if len(found) > limit:
         typer.echo(f"… and {len(found) - limit} more: --limit {len(found)} shows them")
+    if found and hiding is not None:
+        remark("values are shown as pseudonyms; --clear shows them")
+
+
+def _row(e: ValueEntry, hiding: Hiding | None) -> list[object]:
+    from tidegate.access.pii import hidden_text
+
+    value = hidden_text(e.value, hiding)
+    return [value, e.until and f"{e.until}", f"{e.at:%Y-%m-%d %H:%M:%S}", e.author, e.reason]
 
 
 def _desk(folder: Path) -> ListDesk:

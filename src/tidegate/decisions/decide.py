@@ -3,56 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tidegate.outcome import DECISIONS, RULE_HIT
+from tidegate.decisions.decided import (
+    DecisionRows,
+    Decisions,
+    FewDecisions,
+    Hit,
+    Stamp,
+    listed,
+)
+from tidegate.decisions.whose import FEW, Whose
 from tidegate.rules.ruleset import Action, Hits, Mode
-from tidegate.schema import Schema
+from tidegate.tables import DECISIONS
 
 # Actions by severity: a decision takes the highest among its live hits.
 SEVERITY = (Action.APPROVE, Action.REVIEW, Action.BLOCK)
 _RANK = {action: rank for rank, action in enumerate(SEVERITY)}
 _NAMES = [a.value for a in SEVERITY]
-_FIELDS: list[pa.Field[Any]] = list(RULE_HIT)
-_FEW = 256  # rows or hits that are looked at one by one sooner than as columns
 
 
-def decide(
-    events: pa.RecordBatch,
-    hits: Sequence[Hits],
-    *,
-    schema: Schema,
-    version: str,
-    decided_at: int,
-    ids: pa.Array[Any] | None = None,
-) -> pa.RecordBatch:
-    """The decisions on `events`, row by row, as a batch of `DECISIONS`.
+def decide(whose: Whose, hits: Sequence[Hits], *, version: str, decided_at: int) -> Decisions:
+    """The decisions on events; `hits` count their rows.
 
-    `decided_at` is UTC microseconds. Shadow rules are listed and change nothing. `ids` are the
-    `event_ids`, where somebody has them already.
+    `decided_at` is UTC microseconds. Shadow rules are listed and change nothing.
     """
-    n = events.num_rows
+    n, found = len(whose), ranks(hits, len(whose))
+    if n <= FEW and sum(len(h.rows) for h in hits) <= FEW:
+        actions = [_NAMES[rank] for rank in found.tolist()]
+        return FewDecisions(whose, actions, _told(hits), [Stamp(n, version, decided_at)])
     columns = [
-        event_ids(events, schema) if ids is None else ids,
-        events[schema.event_time],
-        _named(ranks(hits, n)),
+        whose.ids,
+        whose.times,
+        pa.array(_NAMES).take(pa.array(found, pa.int8())),
         pa.nulls(n, pa.float64()),
         _listed(hits, n),
         pa.repeat(pa.scalar(version), n),
-        events["log_offset"],
+        whose.offsets,
         pa.repeat(pa.scalar(decided_at, pa.timestamp("us")), n),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=DECISIONS)
-
-
-def event_ids(events: pa.RecordBatch, schema: Schema) -> pa.Array[Any]:
-    """The ids of events as text, whatever their declared type."""
-    ids = events[schema.id]
-    return ids if ids.type == pa.string() else ids.cast(pa.string())
+    return DecisionRows(pa.RecordBatch.from_arrays(columns, schema=DECISIONS))
 
 
 def ranks(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:
@@ -69,45 +64,27 @@ def ranks(hits: Sequence[Hits], n: int) -> npt.NDArray[np.int8]:
     return found
 
 
-def _named(ranks: npt.NDArray[np.int8]) -> pa.Array[Any]:
-    if len(ranks) <= _FEW:
-        return pa.array([_NAMES[rank] for rank in ranks.tolist()], pa.string())
-    return pa.array(_NAMES).take(pa.array(ranks, pa.int8()))
+def _told(hits: Sequence[Hits]) -> list[Hit]:
+    """The hits one by one, by row; those of a row stay in the order in which they are given."""
+    each = []
+    for hit in hits:
+        who = hit.rule.name, hit.action.value, hit.rule.mode.value
+        rows = zip(hit.rows.tolist(), hit.reasons, strict=True)
+        each += [Hit(row, *who, reason) for row, reason in rows]
+    return sorted(each, key=attrgetter("row"))
 
 
 def _listed(hits: Sequence[Hits], n: int) -> pa.ListArray[Any]:
     """Per row the list of its hits, in the order in which they are given."""
     rows = np.concatenate([h.rows for h in hits]) if hits else np.empty(0, dtype=np.int64)
-    ends = np.zeros(n + 1, dtype=np.int32)
-    ends[1:] = np.cumsum(np.bincount(rows, minlength=n))
-    fields = (_told if len(rows) <= _FEW else _columns)(hits, np.argsort(rows, kind="stable"))
-    entries = pa.StructArray.from_arrays(fields, fields=_FIELDS)
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries)
-
-
-def _told(hits: Sequence[Hits], order: npt.NDArray[np.int64]) -> list[pa.Array[Any]]:
-    """Name, action, mode and reason of each entry, made one by one."""
-    each: list[tuple[str, ...]] = []
-    for hit in hits:
-        who = hit.rule.name, hit.action.value, hit.rule.mode.value
-        each += [(*who, reason) for reason in hit.reasons]
-    entries = [each[k] for k in order.tolist()]
-    if not entries:
-        return [_NOTHING] * len(_FIELDS)
-    return [pa.array(column, pa.string()) for column in zip(*entries, strict=True)]
-
-
-_NOTHING: pa.Array[Any] = pa.array([], pa.string())
-
-
-def _columns(hits: Sequence[Hits], order: npt.NDArray[np.int64]) -> list[pa.Array[Any]]:
-    """The same, as columns that are taken together."""
+    order = np.argsort(rows, kind="stable")
     places = pa.array(order, pa.int64())
     counts = [len(h.rows) for h in hits]
     which = pa.array(np.repeat(np.arange(len(hits)), counts), pa.int64()).take(places)
-    return [
+    fields = [
         pa.array([h.rule.name for h in hits], pa.string()).take(which),
         pa.array([h.action.value for h in hits], pa.string()).take(which),
         pa.array([h.rule.mode.value for h in hits], pa.string()).take(which),
         pa.array([r for h in hits for r in h.reasons], pa.string()).take(places),
     ]
+    return listed(fields, rows, n)

@@ -79,7 +79,9 @@ class Decoder:
             scratch = np.empty(scratch_size(self._column_count), dtype=np.int64)
             out = Out(rows.words, rows.lengths, rows.valid, rows.side, scratch)
             rows.used = scan(payload, starts, ends, self._plan, out, good)
-        dead = self._read_slowly(records, rows, good)
+        dead: list[DeadRecord] = []
+        if np.count_nonzero(good) < len(good):
+            dead = self._read_slowly(records, rows, good)
         chosen = np.flatnonzero(good)
         return Decoded(self._batches.batch(rows, chosen, payload), chosen, tuple(dead))
 

@@ -28,9 +28,11 @@ class Intake:
     def admit(self, records: Records, *, ingest_time: int) -> Decoded:
         """The events among the records and, for each of the others, why it is none."""
         decoded = self.decoder.decode(records)
-        times = decoded.events[self.schema.event_time].view(pa.int64()).to_numpy()
+        times = decoded.events[self.schema.event_time].to_numpy().view(np.int64)
         ahead = times > ingest_time + self.ahead_max
-        return self._refuse(decoded, np.flatnonzero(ahead)) if ahead.any() else decoded
+        if not np.count_nonzero(ahead):
+            return decoded
+        return self._refuse(decoded, np.flatnonzero(ahead))
 
     def _refuse(self, decoded: Decoded, ahead: np.ndarray) -> Decoded:
         keep = np.ones(len(decoded.rows), dtype=np.bool_)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidegate.controls import Truth
+from tidegate.events.digits import as_text
 from tidegate.labels.truth import values_of
 from tidegate.schema import Schema
 
@@ -70,8 +71,7 @@ class Waiting:
         """
         if not self._held or not events.num_rows:
             return events
-        ids = events.column(schema.id)
-        labels = self._take(ids if pa.types.is_string(ids.type) else ids.cast(pa.string()))
+        labels = self._take(as_text(events.column(schema.id)))
         if not labels or column is None:
             return events
         values = values_of([*labels.values()], schema.by_name[column].type)

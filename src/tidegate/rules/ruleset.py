@@ -125,6 +125,8 @@ class RuleSet:
         with_reasons: bool = True,
         key: bytes,
     ) -> list[Hits]:
+        if not errors and not np.count_nonzero(truths):
+            return []
         which, rows = np.nonzero(truths)
         bounds = np.searchsorted(which, range(len(truths) + 1)).tolist()
         found: list[Hits] = []

@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from tidegate.outcome import WINDOW_COLUMNS
 from tidegate.sinks.contract import Delivery
 from tidegate.sinks.layout import PathTemplate, groups
 from tidegate.sinks.store import File
+from tidegate.tables import WINDOW_COLUMNS
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _WINDOW_NAMES = [field.name for field in WINDOW_COLUMNS]

@@ -55,6 +55,15 @@ def read_file(path: Path, *, schema: Schema, block_bytes: int = BLOCK_BYTES) -> 
         raise RequestError(f"{path}: {error}", code="unreadable_file") from error
 
 
+def check_readable(path: Path) -> None:
+    """Raises: RequestError if a file cannot be read, before anything is taken of it."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}", code="unreadable_file") from error
+
+
 def _blocks(path: Path, file: IO[bytes], schema: Schema, block_bytes: int) -> Iterator[Block]:
     magic = file.read(4)
     file.seek(0)

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from tidegate.errors import InputError
-from tidegate.outcome import (
+from tidegate.schema import Schema
+from tidegate.tables import (
     CONTROL_TABLES,
     DEAD_LETTERS,
     DECISIONS,
@@ -20,7 +21,6 @@ from tidegate.outcome import (
     events_schema,
     features_schema,
 )
-from tidegate.schema import Schema
 
 _TIME = pa.timestamp("us")
 _STORED_TIME = pa.timestamp("us", "UTC")

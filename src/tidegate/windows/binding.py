@@ -14,9 +14,9 @@ from difflib import get_close_matches
 from sqlglot import exp
 
 from tidegate.errors import ProjectError
-from tidegate.outcome import WINDOW_COLUMNS
 from tidegate.schema import ColumnType, Kind, Schema
 from tidegate.sql.expression import Expression, Scope, compile_node
+from tidegate.tables import WINDOW_COLUMNS
 from tidegate.windows.aggregates import FUNCTIONS, Aggregate
 from tidegate.windows.emission import Output
 from tidegate.windows.problems import Problems

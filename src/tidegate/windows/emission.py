@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tidegate.outcome import WINDOW_COLUMNS
 from tidegate.sql.expression import Expression, ExpressionSet
+from tidegate.tables import WINDOW_COLUMNS
 from tidegate.windows.aggregates import Aggregate, Aggregated
 from tidegate.windows.folding import Folding
 from tidegate.windows.grid import Grid

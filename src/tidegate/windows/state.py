@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from tidegate.batches import empty, joined
 from tidegate.errors import DamageError
-from tidegate.outcome import LATE_ROWS
 from tidegate.sql.expression import Evaluated
+from tidegate.tables import LATE_ROWS
 from tidegate.windows.groups import Groups
 from tidegate.windows.intake import HELD_TIME, Taken
 from tidegate.windows.query import WindowQuery

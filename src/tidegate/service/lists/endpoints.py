@@ -10,7 +10,9 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tidegate.access.pii import hidden_text
 from tidegate.errors import RequestError
+from tidegate.hiding import Hiding
 from tidegate.lists.desk import Changed, ListDesk, ValueEntry
 from tidegate.service.admin import author_of, decoded, takes, worked
 from tidegate.service.answer import json_response
@@ -90,13 +92,13 @@ class _Desk:
     def all(self) -> ListsShown:
         return ListsShown([ListShown(n, str(t)) for n, t in self.lists.declared.items()])
 
-    def show(self, name: str, limit: int, skip: int) -> EntriesShown:
+    def show(self, name: str, limit: int, skip: int, hiding: Hiding | None) -> EntriesShown:
         lists = self.lists
         found = lists.entries(name)
         part = found[skip : skip + limit]
         more = skip + limit < len(found)
         type_ = str(lists.declared[name])
-        return EntriesShown(name, type_, len(found), [_shown(e) for e in part], more)
+        return EntriesShown(name, type_, len(found), [_shown(e, hiding) for e in part], more)
 
     def add(self, name: str, asked: ListRequest, author: str) -> ListChanged:
         values = [_text(v) for v in asked.values]
@@ -124,12 +126,15 @@ def lists_routes(state: State) -> APIRouter:
         responses=shown(EntriesShown) | errors(404, 422, 503),
     )
     async def show_list(
+        request: Request,
         name: _Name,
         limit: Annotated[int, Query(ge=1, le=SHOWN_MAX, description="At most so many.")] = 1_000,
         skip: Annotated[int, Query(ge=0, le=1 << 40, description="How many to leave out.")] = 0,
     ) -> Response:
-        """The values by their order, those whose time has passed among them."""
-        return json_response(await worked(state.lookups, lambda: desk.show(name, limit, skip)))
+        """By value, ended ones too; pseudonyms where a column is `pii`, unless the key has that."""
+        hiding = state.hiding_from(request.state.caller)
+        work = lambda: desk.show(name, limit, skip, hiding)  # noqa: E731 - one line, one use
+        return json_response(await worked(state.lookups, work))
 
     @router.post(
         "/v1/lists/{name}",
@@ -174,9 +179,10 @@ def _text(value: str | float | bool) -> str:  # noqa: FBT001 - a value, not a sw
     return value if isinstance(value, str) else repr(value)
 
 
-def _shown(e: ValueEntry) -> EntryShown:
+def _shown(e: ValueEntry, hiding: Hiding | None) -> EntryShown:
     until = None if e.until is None else e.until.replace(tzinfo=UTC)
-    return EntryShown(e.value, until, e.reason, e.author, e.at.replace(tzinfo=UTC))
+    value = hidden_text(e.value, hiding)
+    return EntryShown(value, until, e.reason, e.author, e.at.replace(tzinfo=UTC))
 
 
 def _changed(name: str, found: Changed) -> ListChanged:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 from time import monotonic
 from typing import Any, cast
 
@@ -352,9 +353,10 @@ class _Porter(asyncio.Protocol):
         if isinstance(found, TidegateError):
             self._say(_refused(number, places, found))
             return
-        for place, verdict in zip(places, found, strict=True):
-            if isinstance(verdict, Decided):
-                self._say(Decisions(number, [place], _row(verdict), are_repeated=True))
+        told = [(p, v) for p, v in zip(places, found, strict=True) if isinstance(v, Decided)]
+        for _, alike in groupby(told, key=lambda pair: list(pair[1].features)):
+            there, decided = zip(*alike, strict=True)
+            self._say(Decisions(number, list(there), _rows(decided), are_repeated=True))
 
     # -- answers without a decision --------------------------------------------------------------
 
@@ -418,15 +420,16 @@ def _refused(number: int, places: list[int] | None, error: TidegateError) -> Ref
     )
 
 
-def _row(found: Decided) -> Rows:
-    """One decision, by column."""
+def _rows(decided: Sequence[Decided]) -> Rows:
+    """Decisions by column; all have the same features."""
+    names = list(decided[0].features)
     return Rows(
-        [found.event_id],
-        [found.action],
-        [found.score],
-        [found.rules],
-        [found.version],
-        [found.log_offset],
-        list(found.features),
-        [[value] for value in found.features.values()],
+        [d.event_id for d in decided],
+        [d.action for d in decided],
+        [d.score for d in decided],
+        [d.rules for d in decided],
+        [d.version for d in decided],
+        [d.log_offset for d in decided],
+        names,
+        [[d.features[name] for d in decided] for name in names],
     )

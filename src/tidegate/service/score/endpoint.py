@@ -202,16 +202,13 @@ class _Office:
         self._recent.keep(decided)
 
     def _looked_up(self, verdicts: Sequence[Verdict]) -> Results:
-        found: list[Verdict] = []
-        for verdict in verdicts:
-            if not isinstance(verdict, Repeated):
-                found.append(verdict)
-                continue
-            first = self._state.pipeline.verdict(verdict.event_id, offset=verdict.first_offset)
-            if first is None:
+        repeated = [v for v in verdicts if isinstance(v, Repeated)]
+        first = self._state.pipeline.first_decisions(v.first_offset for v in repeated)
+        for verdict in repeated:
+            decided = first.get(verdict.first_offset)
+            if decided is None or decided.event_id != verdict.event_id:
                 return TransientError(f"the decision on `{verdict.event_id}` cannot be read yet")
-            found.append(first)
-        return found
+        return [first[v.first_offset] if isinstance(v, Repeated) else v for v in verdicts]
 
     def now(self) -> int:
         """The time, UTC microseconds."""
