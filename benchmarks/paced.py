@@ -1,10 +1,11 @@
 """An open-loop generator: requests leave when they are due, however long answers take.
 
-python -m benchmarks.paced PORT FILE FIRST RATE SECONDS
+python -m benchmarks.paced PORT FILE FIRST RATE SECONDS START
 
 Latency counts from when a request was due, so that a server that stalls cannot hide it by holding
 up the generator. Each process has connections with one request under way at most; a request that
-is due while all are taken waits, and its wait counts. Prints one line of JSON.
+is due while all are taken waits, and its wait counts. The first START seconds, in which every
+connection has its first request, are told apart. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _END_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    port, path, first, rate, seconds = arguments
+    port, path, first, rate, seconds, start = arguments
     count = max(1, min(_PROCESSES_MAX, round(float(rate) / _RATE_OF_ONE + 0.5)))
     share = float(rate) / count
     lines = int(share * float(seconds)) + 1
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     with context.Pool(count) as pool:
         begin = time.time() + 2.0
         work = [
-            (int(port), path, int(first) + i * lines, share, float(seconds), begin)
+            (int(port), path, int(first) + i * lines, share, float(seconds), float(start), begin)
             for i in range(count)
         ]
         parts = pool.starmap(send, work)
@@ -46,25 +47,26 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _joined(parts: Sequence[dict[str, list[float]]], seconds: float) -> dict[str, float]:
-    taken = np.concatenate([p["taken_ms"] for p in parts])
+    early, taken = (np.concatenate([p[k] for p in parts]) for k in ("early_ms", "taken_ms"))
     told = {k: float(sum(p[k][0] for p in parts)) for k in ("sent", "refused", "failed")}
     p50, p99 = np.percentile(taken, (50, 99)) if len(taken) else (np.nan, np.nan)
     return {
         "p50_ms": float(p50),
         "p99_ms": float(p99),
         "max_ms": float(taken.max(initial=0.0)),
+        **({"start_p99_ms": float(np.percentile(early, 99))} if len(early) else {}),
         "sent_rate": told["sent"] / seconds,
-        "accepted_rate": len(taken) / seconds,
+        "accepted_rate": (len(early) + len(taken)) / seconds,
         **told,
     }
 
 
 def send(
-    port: int, path: str, first: int, rate: float, seconds: float, begin: float
+    port: int, path: str, first: int, rate: float, seconds: float, start: float, begin: float
 ) -> dict[str, list[float]]:
     """Send for so long; latencies in ms of what was decided, and counts of the rest."""
     requests = _requests(Path(path), first, int(rate * seconds))
-    sender = _Sender(port, requests)
+    sender = _Sender(port, requests, start)
     time.sleep(max(0.0, begin - time.time()))
     return sender.run(rate)
 
@@ -80,11 +82,12 @@ def _requests(path: Path, first: int, count: int) -> list[bytes]:
 
 
 class _Sender:
-    def __init__(self, port: int, requests: list[bytes]) -> None:
-        self._requests = requests
+    def __init__(self, port: int, requests: list[bytes], start: float) -> None:
+        self._requests, self._start = requests, start
         self._free: deque[socket.socket] = deque()
         self._due: dict[socket.socket, float] = {}
         self._selector = selectors.DefaultSelector()
+        self.early: list[float] = []
         self.taken: list[float] = []
         self.refused = self.failed = 0
         for _ in range(CONNECTIONS):
@@ -97,6 +100,7 @@ class _Sender:
     def run(self, rate: float) -> dict[str, list[float]]:
         count, sent = len(self._requests), 0
         begun = time.perf_counter()
+        self._start += begun
         end = begun + count / rate
         while (now := time.perf_counter()) < end + _END_SECONDS and (sent < count or self._due):
             until = min(count, int((now - begun) * rate) + 1)
@@ -111,6 +115,7 @@ class _Sender:
                 self._read(key.fileobj)  # type: ignore[arg-type] # a socket, as registered
         self.failed += len(self._due)
         return {
+            "early_ms": self.early,
             "taken_ms": self.taken,
             "sent": [sent],
             "refused": [self.refused],
@@ -133,7 +138,8 @@ class _Sender:
             return
         status = answer[9:12]
         if status == b"200":
-            self.taken.append((time.perf_counter() - due) * 1000)
+            taken = self.early if due < self._start else self.taken
+            taken.append((time.perf_counter() - due) * 1000)
         elif status == b"429":
             self.refused += 1
         else:

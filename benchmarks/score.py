@@ -25,6 +25,7 @@ RULES = 50
 _RATE_OF_A_CLIENT = 800.0  # requests a second that no client of a closed loop comes to
 _RATE_MAX = 36_000.0  # nor all of them
 _LINES_OF_A_STRETCH = 100_000
+_START_SECONDS = 0.5  # of an open loop
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
   min(amount)         OVER card_7d           AS card_amount_min_7d,
@@ -189,12 +190,12 @@ def _open_loop(
 
     `most` is the highest of the rates, which so many `clients` came to.
     """
-    halves = [
-        _paced(
-            served, path, rate=most / 2, seconds=size.seconds, first=_from_end(lines, 4 + number)
-        )
-        for number in range(size.rounds)
-    ]
+
+    def half(number: int) -> dict[str, Any]:
+        seconds, first = size.seconds + _START_SECONDS, _from_end(lines, number)
+        return _paced(served, path, first, rate=most / 2, seconds=seconds, start=_START_SECONDS)
+
+    halves = [half(4 + number) for number in range(size.rounds)]
     for key, limit in (("p50_ms", 5.0), ("p99_ms", 20.0)):
         yield Result.of(
             f"score.half_{key[:3]}",
@@ -202,8 +203,15 @@ def _open_loop(
             [half[key] for half in halves],
             unit="ms",
             target=Target("value", "≤", limit),
-            note=f"{most / 2:,.0f} requests/s, counted from when each was due",
+            note=f"{most / 2:,.0f} requests/s, counted from when each was due, the first "
+            f"{_START_SECONDS:g} seconds apart",
         )
+    yield Result.of(
+        "score.half_start",
+        f"The first {_START_SECONDS:g} seconds of that, in which 512 connections come, p99",
+        [half["start_p99_ms"] for half in halves],
+        unit="ms",
+    )
     at_most = _flooded(served, path, _from_end(lines, 1), clients=clients, seconds=size.seconds)
     before = served.use()
     over = _flooded(
@@ -211,7 +219,7 @@ def _open_loop(
     )
     after, porters_mb = served.use(), served.children_mb()
     time.sleep(2.0)
-    calm = _paced(served, path, rate=most / 2, seconds=size.seconds, first=_from_end(lines, 3))
+    calm = half(3)
     yield Result.beside(
         "score.overload_p99",
         f"Overload, {5 * clients} clients who come back at once, p99 of what was accepted",
@@ -239,10 +247,11 @@ def _from_end(lines: int, number: int) -> int:
     return max(0, lines - number * _LINES_OF_A_STRETCH) % lines
 
 
-def _paced(served: Served, path: Path, **how: float) -> dict[str, Any]:
+def _paced(
+    served: Served, path: Path, first: int, *, rate: float, seconds: float, start: float
+) -> dict[str, Any]:
     """What an open loop finds. Raises: SystemExit if an answer was an error other than 429."""
-    first, seconds = int(how["first"]), how["seconds"]
-    found = run("paced", served.port, path, first, how["rate"], seconds)
+    found = run("paced", served.port, path, first, rate, seconds, start)
     if found["failed"]:
         raise SystemExit(f"{found['failed']} of the paced requests failed")
     return found
@@ -270,7 +279,7 @@ def _flooded(
     command = ["wrk", *options, *script, url, "--", str(first)]
     flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        probe = run("paced", served.port, path, first, 200.0, seconds)
+        probe = run("paced", served.port, path, first, 200.0, seconds, 0.0)
         told = json.loads(flood.communicate()[0].splitlines()[-1])
     finally:
         flood.kill()

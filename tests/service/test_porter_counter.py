@@ -174,6 +174,25 @@ def test_long_records_go_in_several_messages() -> None:
     run(work)
 
 
+def test_many_go_in_their_turn_a_bounded_number_at_a_time() -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=1_000)
+        names = [f"{number:04}" for number in range(600)]
+        for name in names:
+            desk.ask(name)
+        await asyncio.sleep(0)
+        for number, first in enumerate(range(0, 600, 256), start=1):
+            some = names[first : first + 256]
+            expected = b"\n".join(msgspec.json.encode({"id": name}) for name in some)
+            assert [(m.number, m.payload) for m in desk.said[number - 1 :]] == [(number, expected)]
+            desk.decide(number, *some)
+            await asyncio.sleep(0)
+        assert list(desk.answers) == names
+        assert desk.counter.waiting == 0
+
+    run(work)
+
+
 def test_each_place_is_answered_by_what_was_said_of_it() -> None:
     async def work() -> None:
         desk = Desk()
@@ -243,6 +262,24 @@ def test_others_are_held_back_where_the_oldest_has_waited_long() -> None:
         for number in range(64):
             desk.ask(f"r{number}")
         await asyncio.sleep(0.05)
+        with pytest.raises(OverloadedError, match="too long"):
+            desk.ask("late")
+
+    run(work)
+
+
+def test_how_long_somebody_waits_counts_from_when_they_came() -> None:
+    async def work() -> None:
+        desk = Desk(hold_back=0.04)
+        desk.ask("first")
+        await asyncio.sleep(0)
+        for number in range(64):
+            desk.ask(f"r{number}")  # they wait for the first, and then for their own
+        await asyncio.sleep(0.03)
+        desk.decide(1, "first")
+        await asyncio.sleep(0)
+        assert len(desk.said) == 2
+        await asyncio.sleep(0.03)
         with pytest.raises(OverloadedError, match="too long"):
             desk.ask("late")
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, groupby, repeat
-from time import monotonic, perf_counter
+from time import perf_counter
 
 from msgspec import UNSET
 
@@ -45,6 +45,9 @@ from tidegate.service.score.shapes import (
 # message costs the house as much as several events.
 _UNDER_WAY_MAX = 1
 _MESSAGE_BYTES_MAX = 1 << 20
+# More than these would not be decided any faster together, and the first of them only wait for the
+# last: who comes while many wait is answered in turn.
+_MESSAGE_EVENTS_MAX = 256
 
 
 class Asking:
@@ -86,7 +89,7 @@ class Counter:
         self._is_flushing = False
         self._here: list[Asking] = []  # of this turn of the loop
         self._asked: dict[int, dict[int, Asking]] = {}  # by number and place
-        self._since: dict[int, float] = {}  # when what the house is at was handed over
+        self._since: dict[int, float] = {}  # when the first of what the house is at came in
         self.waiting = 0
 
     def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
@@ -125,7 +128,7 @@ class Counter:
 
     def _oldest(self) -> float:
         first = next(iter(self._since.values()), None)
-        return 0.0 if first is None else monotonic() - first
+        return 0.0 if first is None else perf_counter() - first
 
     def _flush(self) -> None:
         count = _few(self._here)
@@ -141,7 +144,7 @@ class Counter:
             end += 1 + len(asking.body)
             ends.append(end)
         self._asked[number] = dict(enumerate(some))
-        self._since[number] = monotonic()
+        self._since[number] = some[0].exchange.began
         payload = b"\n".join([asking.body for asking in some])
         self._send(framed(Asked(number, authorization, payload, ends)))
 
@@ -255,8 +258,8 @@ class Counter:
 
 
 def _few(askings: Sequence[Asking]) -> int:
-    """How many of them go into one message: all, unless they are long; one at least."""
-    sizes = accumulate(len(asking.body) for asking in askings)
+    """How many of them go into one message: not too many, nor too long; one at least."""
+    sizes = accumulate(len(asking.body) for asking in askings[:_MESSAGE_EVENTS_MAX])
     return max(1, sum(1 for size in sizes if size <= _MESSAGE_BYTES_MAX))
 
 
