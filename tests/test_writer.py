@@ -14,8 +14,8 @@ import pytest
 
 from tidegate.decisions.decided import DecisionRows
 from tidegate.errors import DamageError, StorageFullError
-from tidegate.outcome import Outcome
-from tidegate.tables import DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS
+from tidegate.outcome import Outcome, joined
+from tidegate.tables import AUDIT, DEAD_LETTERS, DECISIONS, DUPLICATES, LATE_ROWS
 from tidegate.warehouse.warehouse import Warehouse
 from tidegate.writer import Writer
 from waiting import PATIENCE_SECONDS, until
@@ -318,3 +318,53 @@ def test_outcomes_of_another_version_or_with_much_in_them_stay_apart() -> None:
         found = [i for batch in rows for i in batch.column("id").to_pylist()]
         assert found == [f"e{i}" for i in range(384)]
         assert any(len(batch) == 300 for batch in rows)
+
+
+def test_what_people_do_while_small_outcomes_are_joined_is_written_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_joining, may_join = threading.Event(), threading.Event()
+
+    def slowly(outcomes: Sequence[Outcome]) -> Outcome:
+        is_joining.set()
+        assert may_join.wait(PATIENCE_SECONDS)
+        return joined(outcomes)
+
+    monkeypatch.setattr("tidegate.writer.joined", slowly)
+    audit = pa.RecordBatch.from_pylist(
+        [
+            {
+                "at": NOW,
+                "action": "list",
+                "subject": "blocked",
+                "author": "ada",
+                "detail": "",
+                "log_offset": 40,
+            }
+        ],
+        schema=AUDIT,
+    )
+    with writing(rows=10_000) as case:
+        for first in range(32):
+            case.writer.put([outcome(first)])
+        assert is_joining.wait(PATIENCE_SECONDS)
+        for first in range(32, 120):
+            each = outcome(first)
+            case.writer.put([replace(each, controls={"audit": audit}) if first == 40 else each])
+        may_join.set()
+        until(lambda: len(case.writer.events()) <= 27)  # all that can be joined is
+        assert case.writer.flush(timeout_seconds=PATIENCE_SECONDS)
+        written = [o for commit in case.tables.commits for o in commit]
+        told = [table for o in written for table in [o.tables().get("audit")] if table is not None]
+        assert [rows.column("log_offset").to_pylist() for rows in told] == [[40]]
+        ids = [i for o in written for i in o.events.column("id").to_pylist()]
+        assert ids == [f"e{i}" for i in range(120)]
+
+
+def test_messages_of_a_load_are_joined_while_they_wait() -> None:
+    with writing(rows=100_000, rows_max=100_000) as case:
+        for first in range(0, 256 * 24, 256):
+            case.writer.put([outcome(first, 256)])
+        until(lambda: [len(batch) for batch in case.writer.events()] == [2048] * 3)
+        assert case.writer.flush(timeout_seconds=PATIENCE_SECONDS)
+        assert case.tables.offsets == [0, 2048, 4096]

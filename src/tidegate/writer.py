@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +19,10 @@ from tidegate.warehouse.warehouse import Warehouse
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS_MAX = 5.0
-_SMALL_ROWS = 256  # an outcome of fewer is joined with those beside it
+_SMALL_ROWS = 256  # an outcome of no more is joined with those beside it
+# So many at once, or rows of them: others have the interpreter in between.
 _JOINED = 32
+_JOINED_ROWS = 2_048
 
 
 class Writer:
@@ -55,7 +57,7 @@ class Writer:
         self._stages = stages or Stages()
         self._pending: list[Outcome] = []
         self._pending_rows = 0
-        self._small = 0  # of the pending outcomes, the last so many are small
+        self._small = self._small_rows = 0  # of the pending outcomes, the last so many are small
         self._writing: Sequence[Outcome] = ()
         self._oldest = 0.0
         self._flushing = self._stopping = False
@@ -80,14 +82,20 @@ class Writer:
             for outcome in outcomes:
                 self._add(outcome)
             # Whoever is woken for nothing takes the interpreter from those who decide.
-            if is_first or self._small >= _JOINED or self._due():
+            if is_first or self._has_to_join() or self._due():
                 self._changed.notify_all()
 
     def _add(self, outcome: Outcome) -> None:
         rows = _rows(outcome)
         self._pending.append(outcome)
         self._pending_rows += rows
-        self._small = self._small + 1 if rows < _SMALL_ROWS and not outcome.controls else 0
+        if rows <= _SMALL_ROWS and not outcome.controls:
+            self._small, self._small_rows = self._small + 1, self._small_rows + rows
+        else:
+            self._small = self._small_rows = 0
+
+    def _has_to_join(self) -> bool:
+        return self._small >= _JOINED or (self._small > 1 and self._small_rows >= _JOINED_ROWS)
 
     def flush(self, *, timeout_seconds: float) -> bool:
         """Write what is pending without waiting for more; False when the time runs out."""
@@ -144,19 +152,19 @@ class Writer:
             self._changed.notify_all()
         while True:
             with self._changed:
-                while not (self._stopping or self._due() or self._small >= _JOINED):
+                while not (self._stopping or self._due() or self._has_to_join()):
                     self._changed.wait(self._until_due())
                 if self._stopping:
                     return None
                 if self._due():
                     return self._take()
                 first = len(self._pending) - self._small
-                few = self._pending[first : first + _JOINED]
+                few = _first_few(self._pending[first:])
             self._join(few, first)
 
     def _take(self) -> Sequence[Outcome]:
         self._writing, self._pending = self._pending, []
-        self._pending_rows = self._small = 0
+        self._pending_rows = self._small = self._small_rows = 0
         self._changed.notify_all()
         return self._writing
 
@@ -164,8 +172,11 @@ class Writer:
         """Put one outcome in the place of a few, of which the first is the `first`-th pending."""
         parts = [joined(list(alike)) for _, alike in groupby(few, key=_shape)]
         with self._changed:  # the engine may have added some meanwhile; nobody else takes away
+            are_last = first + self._small == len(self._pending)  # with those small ones behind
             self._pending[first : first + len(few)] = parts
-            self._small = len(self._pending) - first - len(parts)
+            if are_last:
+                self._small -= len(few)
+                self._small_rows -= sum(_rows(outcome) for outcome in few)
         while few:
             few.pop()  # one by one: others may have the interpreter in between
 
@@ -203,6 +214,13 @@ class Writer:
         """Pause; what the engine adds meanwhile is no reason to try again sooner."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping, timeout=seconds)
+
+
+def _first_few(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The first of some small ones, two at least, that are joined at once."""
+    rows = accumulate(_rows(outcome) for outcome in outcomes[:_JOINED])
+    few = 1 + sum(1 for count in rows if count < _JOINED_ROWS)
+    return list(outcomes[: max(2, few)])
 
 
 def _alike(batch: Sequence[Outcome]) -> Iterator[list[Outcome]]:
