@@ -94,9 +94,9 @@ class Program:
     def load(self) -> None:
         """Load what the first event would load, so that nobody waits for that."""
         if self.rules.rules or self.features is not None:
-            from tidegate.sql.registers import machine
+            from tidegate.sql.registers import warm_up
 
-            machine()
+            warm_up()
         _ = self.intake
 
     def ask(self, events: Columns, *, key: bytes = b"") -> Answers:

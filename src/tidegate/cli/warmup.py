@@ -13,12 +13,12 @@ def compile_kernels() -> None:
     import tidegate.features.entity  # noqa: F401 - what is imported waits to be compiled
     from tidegate.events import decode, dedupe
     from tidegate.features.memory import compile_kernels as compile_features
-    from tidegate.sql.registers import machine
+    from tidegate.sql.registers import warm_up as compile_expressions
 
     stages: dict[str, Callable[[], object]] = {
         "decoding": decode.warm_up,
         "repeated ids": dedupe.warm_up,
-        "expressions": machine,
+        "expressions": compile_expressions,
         "features": compile_features,
     }
     for number, (name, warm_up) in enumerate(stages.items(), start=1):

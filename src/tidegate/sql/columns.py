@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from tidegate.schema import ColumnType, Kind
 
-# The addresses of a column's values, its validity and its bounds (0: none), and where in them its
-# rows begin.
-Place: TypeAlias = tuple[int, int, int, int]
+if TYPE_CHECKING:
+    from tidegate.sql.places import Place
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
@@ -150,13 +149,14 @@ def array_of(column: Column) -> pa.Array[Any]:
 class Columns:
     """The columns of a batch, and those made of them on the way, by name."""
 
-    __slots__ = ("_made", "_places", "batch", "rows")
+    __slots__ = ("_given", "_made", "_places", "batch", "rows")
 
     def __init__(self, batch: pa.RecordBatch, made: Mapping[str, Column] | None = None) -> None:
         self.batch = batch
         self.rows = batch.num_rows
         self._made: dict[str, Column] = {} if made is None else dict(made)
         self._places: dict[str, Place] = {}
+        self._given: dict[str, Place] | None = None  # of the batch's own columns
 
     @property
     def known(self) -> frozenset[str]:
@@ -202,14 +202,21 @@ class Columns:
         found = self._places.get(name)
         if found is None:
             made = self._made.get(name)
-            if isinstance(made, Piece):
-                found = made.place
+            if made is None:
+                found = self._own[name]
             else:
-                if made is None:
-                    made = self._made[name] = self.batch.column(name)
-                found = place_of(made)
+                found = made.place if isinstance(made, Piece) else place_of(made)
             self._places[name] = found
         return found
+
+    @property
+    def _own(self) -> dict[str, Place]:
+        """Where the columns of the batch lie."""
+        if self._given is None:
+            from tidegate.sql.places import places_in  # it loads the compiler: only where needed
+
+            self._given = places_in(self.batch)
+        return self._given
 
     def batch_of(self, names: Sequence[str]) -> pa.RecordBatch:
         """The columns of those names, among others."""

@@ -169,7 +169,7 @@ class Direct:
     def _machine(self) -> Callable[..., int]:
         from tidegate.sql.registers import machine  # it loads the compiler: only where needed
 
-        return machine()
+        return machine.get()
 
     def _room(self, rows: int) -> Words:
         """Memory for the registers, kept for the next batch."""

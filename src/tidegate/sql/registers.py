@@ -11,16 +11,15 @@ its bounds (0: none), and where in them its rows begin.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from tidegate.events.fingerprints import inline
+from tidegate.sql.compiled import Compiled
 from tidegate.sql.dates import date_part
+from tidegate.sql.places import finder
 from tidegate.sql.pointers import Words, bits, bytes_at, real, words_at
 from tidegate.sql.reading import compare_with_column, compare_with_literal, find_texts, load
 from tidegate.sql.steps import (
@@ -385,29 +384,14 @@ def _run(
     return 0
 
 
-# The modules whose functions are compiled into it, as paths from here.
-_COMPILED = ("registers", "dates", "pointers", "reading", "steps", "../events/fingerprints")
-
-_compiling = Lock()
-_compiled: list[Any] = []
-
-
-def machine() -> Callable[..., int]:
-    """The compiled `run`; compiled, or loaded from the cache on disk, when first asked for."""
-    if _compiled:
-        return cast(Callable[..., int], _compiled[0])
-    with _compiling:
-        if not _compiled:
-            made: Any = njit(nogil=True, cache=True, error_model="numpy")(_run)
-            # What it calls and knows lies in other modules too, at which Numba would not look.
-            made._cache._cache_file._source_stamp = _stamp()
-            made.compile(_SIGNATURE)
-            made.disable_compile()
-            _compiled.append(made)
-    return cast(Callable[..., int], _compiled[0])
+machine = Compiled(
+    _run,
+    _SIGNATURE,
+    *("registers", "dates", "pointers", "reading", "steps", "../events/fingerprints"),
+)
 
 
-def _stamp() -> tuple[tuple[str, int, int], ...]:
-    here = Path(__file__)
-    files = [here.parent / f"{name}.py" for name in _COMPILED]
-    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+def warm_up() -> None:
+    """Compile, or load, all that small batches are evaluated with, so that none waits for it."""
+    machine.get()
+    finder.get()
