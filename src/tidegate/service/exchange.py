@@ -38,6 +38,7 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
+_ANSWER = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
 _SCOPE: dict[str, dict[str, object]] = {"state": {}}  # nothing that an application would note
 
 
@@ -101,14 +102,11 @@ class Exchange:
         if self.response_complete:
             return
         self.response_started = self.response_complete = True
-        lines = [
-            b"content-type: application/json\r\ncontent-length: %d" % len(body),
-            b"x-request-id: " + self.request_id.encode("ascii"),
-            *(name + b": " + value for name, value in headers),
-        ]
+        more = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
         if not self.keep_alive:
-            lines.append(b"connection: close")
-        self._send(self, status, b"\r\n".join(lines) + b"\r\n\r\n" + body)
+            more += b"connection: close\r\n"
+        given = len(body), self.request_id.encode("ascii"), more, body
+        self._send(self, status, _ANSWER % given)
 
     def refuse(self, error: TidegateError) -> None:
         """Answer with an error in its one shape."""

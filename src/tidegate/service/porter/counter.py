@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from tidegate.service.errors import Refusal
 from tidegate.service.exchange import Exchange
+from tidegate.service.porter.deadlines import Deadlines
 from tidegate.service.porter.head import Found
 from tidegate.service.porter.messages import (
     Asked,
@@ -61,7 +62,8 @@ class Asking:
         "number",
         "place",
         "seconds",
-        "timer",
+        "until",
+        "waits",
     )
 
     def __init__(
@@ -70,7 +72,7 @@ class Asking:
         self.exchange, self.leave, self.seconds = exchange, leave, seconds
         self.body, self.authorization = found.body, found.head.authorization
         self.number = self.place = -1
-        self.timer: asyncio.TimerHandle | None = None
+        self.waits, self.until = True, exchange.began + seconds
 
 
 class Counter:
@@ -87,6 +89,7 @@ class Counter:
         self._version = welcome.version
         self._number = 0
         self._is_flushing = False
+        self._deadlines: Deadlines[Asking] = Deadlines(loop, self._expire)
         self._here: list[Asking] = []  # of this turn of the loop
         self._asked: dict[int, dict[int, Asking]] = {}  # by number and place
         self._since: dict[int, float] = {}  # when the first of what the house is at came in
@@ -98,7 +101,7 @@ class Counter:
         timeout_ms = found.head.timeout_ms
         seconds = self._welcome.timeout_seconds if timeout_ms is None else timeout_ms / 1000
         asking = Asking(exchange, found, seconds=seconds, leave=leave)
-        asking.timer = self._loop.call_later(seconds, self._expire, asking)
+        self._deadlines.add(asking, seconds)
         self._here.append(asking)
         self.waiting += 1
         self._flush_soon()
@@ -185,11 +188,10 @@ class Counter:
         taken: list[Asking | None] = []
         for place in list(asked) if places is None else places:
             asking = asked.pop(place, None)
-            if asking is None or asking.timer is None:
+            if asking is None or not asking.waits:
                 taken.append(None)
                 continue
-            asking.timer.cancel()
-            asking.timer = None
+            asking.waits = False
             self.waiting -= 1
             taken.append(asking)
         if not asked and self._asked.pop(number, None) is not None:
@@ -242,7 +244,7 @@ class Counter:
         """Answer without a decision; the event is decided all the same."""
         while asking.number < 0:
             self._flush()
-        asking.timer = None
+        asking.waits = False
         self.waiting -= 1
         reason = f"no decision within {asking.seconds * 1000:g} ms"
         given = Fallback(self._welcome.fallback_action, reason, self._version)

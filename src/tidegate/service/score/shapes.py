@@ -84,6 +84,8 @@ def fallen_back(
 
 def written(answers: Sequence[Answer], *, is_array: bool, request_id: str) -> tuple[int, bytes]:
     """Status and body: 200, 207 where some records are no events, 422 where none is."""
+    if not is_array and isinstance(answers[0], Scored):
+        return 200, _encode(answers[0])
     dead = [a for a in answers if isinstance(a, NotScored)]
     if len(dead) == len(answers):
         message = f"none of the {len(dead)} records is an event; they are kept as dead letters"
