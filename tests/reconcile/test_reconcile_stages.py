@@ -22,6 +22,7 @@ START_US = 1_686_081_600_000_000  # 2023-06-06 20:00
 LOGGED = "log = events + dead letters + duplicates"
 IDS = "ids in the log = ids in the tables"
 DECIDED = "events = decisions"
+DONE = "what people did = its tables"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,20 @@ def test_a_dead_letter_that_is_gone_is_named_by_its_offset(shop: Workspace) -> N
     table(shop, "dead_letters").delete(f"log_offset = {offset}")
     found = shop.reconcile()
     assert [k.log_offset for k in stage(found, LOGGED).missing] == [offset]
+
+
+def test_what_people_did_and_its_tables_lack_is_named(shop: Workspace) -> None:
+    event_id = an_event(shop)[1]
+    told = shop.label([{"event_id": event_id, "label": "fraud", "source": "bank"}])
+    assert (told.accepted, told.finished) == (1, True)
+    found = stage(shop.reconcile(), DONE)
+    assert found.equal
+    assert found.counts[0] >= 3  # the version and its line of the audit among them
+    offset = max(row["log_offset"] for row in table(shop, "labels").to_pyarrow_table().to_pylist())
+    table(shop, "labels").delete(f"log_offset = {offset}")
+    found = stage(shop.reconcile(), DONE)
+    assert [(k.log_offset, k.id) for k in found.missing] == [(offset, "labels")]
+    assert not found.unexpected
 
 
 def test_an_id_exchanged_is_seen_though_the_counts_are_equal(shop: Workspace) -> None:

@@ -1,11 +1,12 @@
 """Each stage counted and fingerprinted against the one before it, down to the missing id.
 
-Five comparisons, each by hour of arrival:
+Six comparisons, each by hour of arrival:
 
 - the log against what became of its records: events, dead letters and duplicates,
 - the ids that the log's records carry against those of events and duplicates,
 - events against decisions,
 - events against features, where the version that decided had any,
+- what people did (versions, lists, labels, other answers, keys) against the tables of that,
 - what each sink should have by now against what it holds, read back from it.
 
 A side is a bag of keys: log offsets, or offsets with ids. Its fingerprint is made of sums and xors

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from tidegate.controls import VersionRecord, control_record
+from tidegate.controls import VersionRecord, control_record, control_rows
 from tidegate.errors import DamageError
 from tidegate.eventlog.contract import Entry, EntryKind, EventLog
 from tidegate.ids import IdReader
@@ -34,6 +34,7 @@ from tidegate.reconcile.comparison import (
 from tidegate.records import Records
 from tidegate.schema import Schema
 from tidegate.sinks.contract import Sink
+from tidegate.tables import CONTROL_TABLES
 from tidegate.warehouse import checkpoint
 from tidegate.warehouse.query import query
 
@@ -69,7 +70,10 @@ class Reconciler:
         self._ids = IdReader(schema.id)
         self._versions = _Versions()
         # Where no version has ever had features there is no such table, and no such comparison.
-        self._has_features = (tables / "features" / "_delta_log").is_dir()
+        self._has_features = self._has("features")
+
+    def _has(self, table: str) -> bool:
+        return (self._tables / table / "_delta_log").is_dir()
 
     def run(self, *, progress: Callable[[int, int], None] | None = None) -> Reconciliation:
         """All comparisons; `progress` is told how many steps of how many are done.
@@ -107,7 +111,7 @@ class Reconciler:
             )
         )
         dead = self._keys("SELECT log_offset, NULL::VARCHAR AS id FROM dead_letters", begin, end)
-        logged, ids = self._logged(begin, end, dead.offsets(), arrivals)
+        logged, ids, done = self._logged(begin, end, dead.offsets(), arrivals)
         stages = [
             (
                 "log = events + dead letters + duplicates",
@@ -120,6 +124,11 @@ class Reconciler:
                 ("events + duplicates", events.and_of(duplicates)),
             ),
             ("events = decisions", ("events", events), ("decisions", decisions)),
+            (
+                "what people did = its tables",
+                ("log", done),
+                ("tables", self._keys(self._done, begin, end)),
+            ),
         ]
         if self._has_features:
             features = self._keys("SELECT log_offset, event_id AS id FROM features", begin, end)
@@ -127,33 +136,47 @@ class Reconciler:
             stages.append(("events = features", ("events", wanted), ("features", features)))
         return [compare(name, a, b, hour_of=arrivals.hours) for name, a, b in stages]
 
+    @property
+    def _done(self) -> str:
+        """The rows of what people did, each with the name of its table, as SQL."""
+        there = [
+            f"SELECT log_offset, '{name}' AS id FROM {name}"
+            for name in CONTROL_TABLES
+            if self._has(name)
+        ]
+        return " UNION ALL ".join(there or ["SELECT 0::BIGINT AS log_offset, '' AS id LIMIT 0"])
+
     def _logged(
         self, begin: int, end: int, dead: Integers, arrivals: _Arrivals
-    ) -> tuple[Side, Side]:
-        """The log's records in a stretch by offset, and those that are not dead with their ids."""
-        logged, ids = Side(), Side()
-        for offsets, records in self._records(begin, end, arrivals):
-            alive = ~np.isin(offsets, dead)
-            logged.add(offsets)
-            ids.add(offsets[alive], self._read_ids(records, alive))
-        return logged, ids
+    ) -> tuple[Side, Side, Side]:
+        """What the log has in a stretch.
 
-    def _records(
-        self, begin: int, end: int, arrivals: _Arrivals
-    ) -> Iterator[tuple[Integers, Records]]:
-        """Offsets and records of the log's event entries, those in the stretch."""
+        All records by offset, those that are not dead with their ids, and the rows that follow from
+        what people did, each with the name of its table.
+        """
+        logged, ids, done = Side(), Side(), Side()
+        for entry in self._entries(begin, end, arrivals):
+            if entry.kind is EntryKind.EVENTS:
+                offsets, records = _inside(entry, begin, end)
+                alive = ~np.isin(offsets, dead)
+                logged.add(offsets)
+                ids.add(offsets[alive], self._read_ids(records, alive))
+            elif entry.kind is EntryKind.CONTROL:
+                for name, rows in _rows_of(entry):
+                    offsets = rows[(rows >= begin) & (rows < end)]
+                    done.add(offsets, pl.Series([name] * len(offsets), dtype=pl.String))
+        return logged, ids, done
+
+    def _entries(self, begin: int, end: int, arrivals: _Arrivals) -> Iterator[Entry]:
+        """The log's entries that begin in the stretch, or reach into it."""
         at = begin
         while at < end:
             for entry in self._log.read(at):
                 arrivals.add(entry)
                 self._versions.add(entry)
                 at = entry.next_offset
-                if entry.kind is EntryKind.EVENTS and entry.first_offset < end:
-                    inside = slice(max(0, begin - entry.first_offset), end - entry.first_offset)
-                    records = entry.records
-                    bounds = records.starts[inside], records.ends[inside]
-                    offsets = np.arange(entry.first_offset, entry.next_offset)[inside]
-                    yield offsets, Records(records.payload, *bounds)
+                if entry.first_offset < end:
+                    yield entry
 
     def _read_ids(self, records: Records, which: npt.NDArray[np.bool_]) -> pl.Series:
         chosen = (r for r, wanted in zip(records, which.tolist(), strict=True) if wanted)
@@ -267,6 +290,23 @@ class _Arrivals:
         at = np.searchsorted(np.array(self._firsts), offsets, side="right") - 1
         times = np.array(self._times, dtype=np.int64)[np.maximum(at, 0)]
         return times - times % HOUR
+
+
+def _inside(entry: Entry, begin: int, end: int) -> tuple[Integers, Records]:
+    """Offsets and records of an entry, those in a stretch."""
+    inside = slice(max(0, begin - entry.first_offset), end - entry.first_offset)
+    records = entry.records
+    offsets = np.arange(entry.first_offset, entry.next_offset)[inside]
+    return offsets, Records(records.payload, records.starts[inside], records.ends[inside])
+
+
+def _rows_of(entry: Entry) -> Iterator[tuple[str, Integers]]:
+    """The offsets of the rows that follow from control records, by table."""
+    first = entry.first_offset
+    records = [control_record(r, offset=first + i) for i, r in enumerate(entry.records)]
+    rows = control_rows(records, first_offset=first, at=entry.ingest_time)
+    for name, found in rows.items():
+        yield name, found["log_offset"].to_numpy()
 
 
 def _delivered(state: SinkState) -> Iterator[pa.Table]:
