@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pytest
 import tidegate
 from tidegate.access import Keys
 from tidegate.clock import SystemClock
+from tidegate.project.settings import Service
+from tidegate.service.porter import lodge
 from waiting import PATIENCE_SECONDS, until
 
 from .process import ServerProcess, end, event, launch
@@ -117,6 +119,15 @@ def caller(porter: ServerProcess) -> Iterator[Caller]:
 def told(answer: Any) -> dict[str, Any]:
     """What does not differ from one asking to the next."""
     return {k: v for k, v in answer.items() if k not in ("event_id", "offset", "latency_us")}
+
+
+def keepers(server: ServerProcess, count: int) -> list[str]:
+    """The porters that connections are given to which come one by one, and leave together."""
+    with ExitStack() as stack:
+        callers = [stack.enter_context(closing(Caller(server))) for _ in range(count)]
+        for caller in callers:
+            caller.carry()
+        return [caller.who for caller in callers]
 
 
 def test_a_porter_answers_as_the_house_does(porter: ServerProcess, caller: Caller) -> None:
@@ -381,6 +392,33 @@ def test_porters_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
                 caller.ask(event(uuid4().hex))
     finally:
         end(server)
+
+
+def are_spread(kept: list[str]) -> bool:
+    """Whether two porters got two each, one after the other, and then one each."""
+    one, other = kept[0], kept[2]
+    return kept[:4] == [one, one, other, other] != [one] * 4 and set(kept[4:]) == {one, other}
+
+
+def test_another_porter_gets_connections_when_the_first_has_many(tmp_path: Path) -> None:
+    few = "import tidegate.service.porter.lodge as lodge; lodge._CONNECTIONS_OF_ONE = 2"
+    (tmp_path / "features.sql").write_text(FEATURES)
+    settings = SETTINGS.replace("porters = 1", "porters = 2")
+    server = launch(tmp_path, settings=settings, before=few)
+    try:
+        for _ in range(2):  # the second time only once those of the first time are seen to be gone
+            until(lambda: are_spread(keepers(server, 6)), "they are spread in another way")
+    finally:
+        end(server)
+
+
+def test_without_a_setting_two_processors_have_a_porter(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for processors in (1, 2, 3, 4, 8, 64):
+        monkeypatch.setattr("tidegate.service.porter.lodge.processors", lambda n=processors: n)
+        counts.append(lodge.porters_of(Service()))
+    assert counts == [1, 1, 1, 2, 4, 4]
+    assert [lodge.porters_of(Service(porters=n)) for n in (0, 3, 64)] == [0, 3, 64]
 
 
 def test_few_who_wait_stay_with_the_house(tmp_path: Path) -> None:

@@ -204,11 +204,11 @@ class Service:
         "30 seconds",
         "How long running requests and waiting work may take to end when the server is stopped.",
     )
-    porters: int = setting(
+    porters: int | None = optional(
         Integer(0, 64),
-        1,
         "Processes that keep connections of `POST /v1/score` while many wait, started when there "
-        "are any; with 0, or with TLS, the one process keeps all of them.",
+        "are any; one for two processors, at most four, unless said otherwise. With 0, or with "
+        "TLS, the one process keeps all of them.",
     )
     porters_from: int = setting(
         Integer(0, 1_000_000),

@@ -17,6 +17,14 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
+def processors() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # another system has other ways
+        return os.cpu_count() or 1
+
+
 def tune_interpreter() -> None:
     """Have Python look seldom for cycles and often for who waits, in a process that only serves.
 

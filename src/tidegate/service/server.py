@@ -21,7 +21,7 @@ from tidegate.project.project import Project
 from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
-from tidegate.service.porter.lodge import Lodge
+from tidegate.service.porter.lodge import Lodge, porters_of
 from tidegate.service.processes import tune_interpreter
 from tidegate.service.protocol import Connection, Limits
 from tidegate.service.requests import RequestIds
@@ -189,7 +189,7 @@ def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> 
         tally=state.tally,
         routes=state.short_routes,
         admits=state.lets_post,
-        lodge=lodge if settings.porters else None,
+        lodge=lodge if porters_of(settings) else None,
     )
     config = uvicorn.Config(
         app,

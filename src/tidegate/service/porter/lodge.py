@@ -24,6 +24,7 @@ import structlog
 
 from tidegate.controls import AnswerRecord
 from tidegate.errors import TidegateError, TransientError
+from tidegate.project.settings import Service
 from tidegate.records import Records
 from tidegate.rows import Rows
 from tidegate.service.errors import refusal_of
@@ -45,7 +46,7 @@ from tidegate.service.porter.messages import (
     framed,
 )
 from tidegate.service.porter.moves import Moves, pair
-from tidegate.service.processes import environment
+from tidegate.service.processes import environment, processors
 from tidegate.service.score.desk import SOURCE
 from tidegate.service.score.shapes import PATH
 from tidegate.service.state import State
@@ -57,6 +58,11 @@ _AGAIN_SECONDS = 10.0  # after one has ended that was not told to
 _MANY_SECONDS = 10.0  # that connections are given away after many have waited
 _TOLD_MAX = 4_096  # submissions kept after they were told, for answers without a decision
 
+# Connections that one porter is given before the next has its first. With fewer the server is what
+# callers wait for, and it does more at once for one porter than for each of two.
+_CONNECTIONS_OF_ONE = 512
+_PORTERS_MAX = 4  # unless said otherwise; the server has no more for them to do
+
 Adopt = Callable[[socket.socket, bytes], None]
 
 
@@ -65,9 +71,8 @@ class Lodge:
 
     def __init__(self, state: State, *, adopt: Adopt = lambda sock, _: sock.close()) -> None:
         self._state, self.adopt = state, adopt
-        self._count = state.settings.porters
+        self._count = porters_of(state.settings)
         self._porters: list[_Porter] = []
-        self._next = 0
         self._is_closing = False
         self._not_before = self._many_until = 0.0
         self._reader = Reader()
@@ -112,8 +117,10 @@ class Lodge:
         `data` was read of it and is not answered.
         """
         ready = [porter for porter in self._porters if porter.is_ready]
-        self._next += 1
-        ready[self._next % len(ready)].moves.send(connection, data)
+        with_room = [porter for porter in ready if porter.connections < _CONNECTIONS_OF_ONE]
+        porter = with_room[0] if with_room else min(ready, key=lambda p: p.connections)
+        porter.connections += 1
+        porter.moves.send(connection, data)
 
     def close(self) -> None:
         """Have the porters take nothing more and end."""
@@ -164,6 +171,7 @@ class _Porter(asyncio.Protocol):
         self._has_begun = False
         self._heard = 0
         self.waiting = 0
+        self.connections = 0  # that it was given and has not told to have left
 
     @property
     def is_ready(self) -> bool:
@@ -262,6 +270,7 @@ class _Porter(asyncio.Protocol):
             elif isinstance(message, Ready):
                 self._has_begun = True
             else:
+                self.connections -= message.left
                 tally = self._state.tally
                 tally.merge(PATH, message.statuses, message.counts, message.seconds)
 
@@ -405,6 +414,13 @@ class _Given:
             return []
         offset = receipt.first_offset + late.place
         return [AnswerRecord(late.event_id, offset, late.action, late.reason, late.answered_at)]
+
+
+def porters_of(settings: Service) -> int:
+    """How many porters there are: one for two processors, unless said otherwise."""
+    if settings.porters is not None:
+        return settings.porters
+    return max(1, min(_PORTERS_MAX, processors() // 2))
 
 
 def _log_options() -> list[str]:

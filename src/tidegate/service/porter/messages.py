@@ -53,11 +53,15 @@ class Late(msgspec.Struct, frozen=True, array_like=True, tag="late"):
 
 
 class Served(msgspec.Struct, frozen=True, array_like=True, tag="served"):
-    """Answers since the last such message: how many of each status, and how long they took."""
+    """Answers since the last such message: how many of each status, and how long they took.
+
+    Beside them, how many connections the porter has no more.
+    """
 
     statuses: dict[int, int]
     counts: list[int]
     seconds: float
+    left: int
 
 
 class Passed(msgspec.Struct, frozen=True, array_like=True, tag="passed"):

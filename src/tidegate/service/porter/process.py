@@ -162,6 +162,7 @@ class Process(asyncio.Protocol):
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        self._served.left += 1
         self._end_if_empty()
 
     def _sweep(self) -> None:
@@ -182,12 +183,13 @@ class Process(asyncio.Protocol):
 
 
 class _Served:
-    """Answers since they were last told of."""
+    """Answers since they were last told of, and connections that have left."""
 
     def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
+        self.left = 0
         self._statuses: Counts[int] = Counts()
         self._counts = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
@@ -200,9 +202,9 @@ class _Served:
 
     def told(self) -> Served | None:
         """What there is to tell; None if nothing."""
-        if not self._statuses:
+        if not (self._statuses or self.left):
             return None
-        told = Served(dict(self._statuses), self._counts, self._seconds)
+        told = Served(dict(self._statuses), self._counts, self._seconds, self.left)
         self._clear()
         return told
 
