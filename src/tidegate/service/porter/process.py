@@ -43,6 +43,7 @@ from tidegate.stages import BUCKETS
 _PARTIAL_SECONDS = 1.0  # a request that is not whole by then is the house's, with its time limits
 _IDLE_SECONDS = 60.0
 _SWEEP_SECONDS = 0.5
+_LEFT_SECONDS = 0.02  # until the house is told of connections that are gone, many at once
 _LEAVE_SECONDS = 1.0  # for answers to be read, before a connection is given back
 _LEAVE_LOOK_SECONDS = 0.002
 
@@ -163,6 +164,8 @@ class Process(asyncio.Protocol):
         """A connection is gone."""
         self._connections.discard(connection)
         self._served.left += 1
+        if self._served.left == 1:
+            self._loop.call_later(_LEFT_SECONDS, self._report)
         self._end_if_empty()
 
     def _sweep(self) -> None:
