@@ -37,7 +37,9 @@ from tidegate.service.score.shapes import (
     NotScored,
     Reason,
     Scored,
+    encoded,
     fallen_back,
+    featured,
     id_of,
     written,
 )
@@ -201,7 +203,7 @@ class Counter:
 
     def _decided(self, told: Decisions) -> None:
         now, found = perf_counter(), told.rows
-        features = zip(*found.features, strict=True) if found.names else repeat(())
+        features = map(featured(tuple(found.names)), *found.features) if found.names else repeat({})
         columns = (found.event_ids, found.actions, found.scores, found.rules, found.versions)
         rows = zip(*columns, found.offsets, strict=True)
         for asking, row, values in zip(
@@ -216,13 +218,13 @@ class Counter:
                 action,
                 score,
                 [Reason(r["name"], r["action"], r["reason"]) for r in rules if r["mode"] == "live"],
-                dict(zip(found.names, values, strict=True)),
+                values,
                 self._version,
                 offset,
                 int((now - exchange.began) * 1e6),
                 duplicate=True if told.are_repeated else UNSET,
             )
-            _answer(exchange, answer)
+            exchange.answer(200, encoded(answer))
 
     def _no_events(self, told: NoEvents) -> None:
         askings = self._taken(told.number, [record[0] for record in told.records])

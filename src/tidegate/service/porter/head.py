@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidegate.service.exchange import BODY_BYTES_MAX, is_one_record
 from tidegate.service.score.shapes import PATH, TIMEOUT_MS_MAX
@@ -39,8 +40,7 @@ class Head:
     timeout_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A whole request: its head, its body, and how many bytes it has."""
 
     head: Head

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,6 +14,7 @@ from tidegate.service.errors import ErrorDetail
 
 PATH = "/v1/score"
 TIMEOUT_MS_MAX = 60_000
+_NAMINGS = 16  # sets of features that are known how to write; each version has one
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -71,6 +73,28 @@ class Fallback:
 Answer: TypeAlias = Scored | NotScored
 
 
+@lru_cache(maxsize=_NAMINGS)
+def featured(names: tuple[str, ...]) -> Callable[..., Any]:
+    """Makes the `features` of an answer from their values, in the order of their names.
+
+    A struct of its own is written in a third of the time that a `dict` takes, and is written alike.
+
+    >>> msgspec.json.encode(featured(("amount_1h", "events_1h"))(12.5, 2))
+    b'{"amount_1h":12.5,"events_1h":2}'
+    """
+    fields = [f"f{number}" for number in range(len(names))]
+    try:
+        return msgspec.defstruct(
+            "Features",
+            [(field, Any) for field in fields],
+            rename=dict(zip(fields, names, strict=True)),
+            frozen=True,
+            gc=False,
+        )
+    except ValueError:  # a name has a quote or the like, which a struct's must not have
+        return lambda *values: dict(zip(names, values, strict=True))
+
+
 def fallen_back(
     fallback: Fallback, *, event_id: str | None, offset: int | None, latency_us: int
 ) -> Scored:
@@ -85,7 +109,7 @@ def fallen_back(
 def written(answers: Sequence[Answer], *, is_array: bool, request_id: str) -> tuple[int, bytes]:
     """Status and body: 200, 207 where some records are no events, 422 where none is."""
     if not is_array and isinstance(answers[0], Scored):
-        return 200, _encode(answers[0])
+        return 200, encoded(answers[0])
     dead = [a for a in answers if isinstance(a, NotScored)]
     if len(dead) == len(answers):
         message = f"none of the {len(dead)} records is an event; they are kept as dead letters"
@@ -93,6 +117,11 @@ def written(answers: Sequence[Answer], *, is_array: bool, request_id: str) -> tu
             message = f"the record is no event: {dead[0].message}; it is kept as a dead letter"
         return 422, _encode(NoneScored(ErrorDetail("no_events", message, request_id), dead))
     return 207 if dead else 200, _encode(answers if is_array else answers[0])
+
+
+def encoded(scored: Scored) -> bytes:
+    """The body of an answer with one decision, whose status is 200."""
+    return _encode(scored)
 
 
 def id_of(record: bytes, column: str) -> str | None:
