@@ -25,6 +25,7 @@ RULES = 50
 _RATE_OF_A_CLIENT = 800.0  # requests a second that no client of a closed loop comes to
 _RATE_MAX = 36_000.0  # nor all of them
 _LINES_OF_A_STRETCH = 100_000
+_PROBES_A_SECOND = 200.0  # beside a flood
 _START_SECONDS = 0.5  # of an open loop
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
@@ -217,7 +218,7 @@ def _open_loop(
         _flooded(
             served,
             path,
-            _from_end(lines, 1) + number,
+            _from_end(lines, 1) + number * int(_PROBES_A_SECOND * size.seconds),
             clients=clients,
             seconds=size.seconds,
         )
@@ -284,7 +285,7 @@ def _paced(
 def _flooded(
     served: Served, path: Path, first: int, *, clients: int, seconds: float
 ) -> dict[str, Any]:
-    """What a probe finds that asks 200 times a second beside a flood of so many clients.
+    """What a probe finds that asks at times of its own beside a flood of so many clients.
 
     Raises: SystemExit if an answer was an error other than 429.
     """
@@ -303,7 +304,7 @@ def _flooded(
     command = ["wrk", *options, *script, url, "--", str(first)]
     flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        probe = run("paced", served.port, path, first, 200.0, seconds, 0.0)
+        probe = run("paced", served.port, path, first, _PROBES_A_SECOND, seconds, 0.0)
         told = json.loads(flood.communicate()[0].splitlines()[-1])
     finally:
         flood.kill()
