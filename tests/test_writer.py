@@ -301,10 +301,10 @@ def test_small_outcomes_become_few_while_they_wait_and_lose_nothing() -> None:
 def test_outcomes_of_another_version_or_with_much_in_them_stay_apart() -> None:
     other = pa.schema([("id", pa.string()), ("card", pa.string())])
     put = [outcome(i) for i in range(20)]
-    put.append(outcome(20, 300))
-    for i in range(320, 384):
+    put.append(outcome(20, 600))
+    for i in range(620, 684):
         each = outcome(i)
-        if i >= 330:
+        if i >= 630:
             columns = [pa.array([f"e{i}"]), pa.array(["c1"])]
             each = replace(each, events=pa.RecordBatch.from_arrays(columns, schema=other))
         put.append(each)
@@ -313,11 +313,11 @@ def test_outcomes_of_another_version_or_with_much_in_them_stay_apart() -> None:
         until(lambda: len(case.writer.events()) < 30)
         assert case.writer.flush(timeout_seconds=PATIENCE_SECONDS)
         commits = case.tables.commits  # tables with other columns take a commit of their own
-        assert [commit[0].first_offset for commit in commits] == [0, 330]
+        assert [commit[0].first_offset for commit in commits] == [0, 630]
         rows = [o.events for commit in commits for o in commit]
         found = [i for batch in rows for i in batch.column("id").to_pylist()]
-        assert found == [f"e{i}" for i in range(384)]
-        assert any(len(batch) == 300 for batch in rows)
+        assert found == [f"e{i}" for i in range(684)]
+        assert any(len(batch) == 600 for batch in rows)
 
 
 def test_what_people_do_while_small_outcomes_are_joined_is_written_too(
@@ -363,8 +363,8 @@ def test_what_people_do_while_small_outcomes_are_joined_is_written_too(
 
 def test_messages_of_a_load_are_joined_while_they_wait() -> None:
     with writing(rows=100_000, rows_max=100_000) as case:
-        for first in range(0, 256 * 24, 256):
-            case.writer.put([outcome(first, 256)])
+        for first in range(0, 512 * 12, 512):
+            case.writer.put([outcome(first, 512)])
         until(lambda: [len(batch) for batch in case.writer.events()] == [2048] * 3)
         assert case.writer.flush(timeout_seconds=PATIENCE_SECONDS)
         assert case.tables.offsets == [0, 2048, 4096]

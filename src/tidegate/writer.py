@@ -19,7 +19,7 @@ from tidegate.warehouse.warehouse import Warehouse
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS_MAX = 5.0
-_SMALL_ROWS = 256  # an outcome of no more is joined with those beside it
+_SMALL_ROWS = 512  # an outcome of no more is joined with those beside it
 # So many at once, or rows of them: others have the interpreter in between.
 _JOINED = 32
 _JOINED_ROWS = 2_048
@@ -218,7 +218,7 @@ class Writer:
 
 def _first_few(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The first of some small ones, two at least, that are joined at once."""
-    rows = accumulate(_rows(outcome) for outcome in outcomes[:_JOINED])
+    rows = accumulate(_rows(outcome) for outcome in outcomes[: _JOINED - 1])
     few = 1 + sum(1 for count in rows if count < _JOINED_ROWS)
     return list(outcomes[: max(2, few)])
 

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from tidegate.events.digits import as_text
 from tidegate.schema import Schema
 
-FEW = 256  # events of which things are held one by one until they are written
+# Events of which things are held one by one until they are written: messages of two porters.
+FEW = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,7 +48,7 @@ from tidegate.warehouse.table import Table
 from tidegate.warehouse.upkeep import Upkeep
 
 _WRITERS = 4
-_SMALL_ROWS = 131_072  # of all tables together; a commit of fewer is done by one thread
+_SMALL_ROWS = 262_144  # of all tables together; a commit of fewer is done by one thread
 _PROBE, _PROBE_BYTES = "probe.draft", 1 << 16
 
 
