@@ -17,6 +17,7 @@ import pytest
 
 from tidegate.errors import LockedError
 from tidegate.eventlog import SqliteLog
+from tidegate.eventlog.layout import LOCK_SECONDS_MAX
 from tidegate.testing.eventlog import add, read_all
 from waiting import PATIENCE_SECONDS
 
@@ -57,6 +58,22 @@ while offset < int(sys.argv[2]) and log.follow(offset, timeout_seconds=30):
 log.close()
 """
 )
+# Opens each new log of a folder as soon as its file is there, and says how long the longest took.
+_OPENER = """
+import sys, time
+from pathlib import Path
+from tidegate.eventlog import SqliteLog
+print("ready", flush=True)
+longest = 0.0
+for number in range(int(sys.argv[2])):
+    path = Path(sys.argv[1]) / f"{number}.sqlite"
+    while not (path.exists() and path.stat().st_size):
+        pass
+    began = time.monotonic()
+    SqliteLog.open(path).close()
+    longest = max(longest, time.monotonic() - began)
+print(longest)
+"""
 
 
 @contextmanager
@@ -113,6 +130,17 @@ def test_processes_that_append_at_once_share_one_sequence(tmp_path: Path) -> Non
     with SqliteLog.open(path) as log:
         assert stored(log) == sorted(acknowledged)
         assert [offset for offset, _ in stored(log)] == list(range(0, 1200, 2))
+
+
+def test_processes_that_open_a_new_log_at_once_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Each looks how far the WAL goes while it keeps others from writing; one folds it away."""
+    count = 60
+    with process(_OPENER, tmp_path, count) as one, process(_OPENER, tmp_path, count) as other:
+        assert [next(lines(child)) for child in (one, other)] == ["ready\n"] * 2
+        for number in range(count):
+            SqliteLog.open(tmp_path / f"{number}.sqlite").close()
+        longest = [float(next(lines(child))) for child in (one, other)]
+    assert max(longest) < LOCK_SECONDS_MAX / 3  # an unlucky one waited for all of it
 
 
 def test_a_reader_in_another_process_follows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tidegate.errors import DamageError, InputError, StorageFullError
 from tidegate.eventlog import state
 from tidegate.eventlog.faults import translated
-from tidegate.wal import write_ahead
+from tidegate.wal import fold, write_ahead
 
 APPLICATION_ID = 0x54474C47  # "TGLG", in the file's header
 FORMAT_VERSION = 1
@@ -189,7 +189,7 @@ def _create(conn: sqlite3.Connection, path: Path) -> None:
             conn.execute(statement)
         state.write_span(conn, state.Span(0, 0))
     # From here on the file says by itself what it is, even should its WAL get lost.
-    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    fold(conn, LOCK_SECONDS_MAX)
     _sync_folder(path.parent)
 
 
