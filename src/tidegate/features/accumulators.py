@@ -66,6 +66,22 @@ def operation(program: Words, a: int, r: int) -> Operation:
 
 
 @inline
+def of_record(op: Operation, r: int) -> Operation:
+    """The operation for the record at r, from that for one at word 0."""
+    return Operation(
+        r + op.base,
+        op.value,
+        op.null_at,
+        op.null,
+        op.filter_at,
+        op.filter,
+        op.scale,
+        op.double,
+        op.best,
+    )
+
+
+@inline
 def passes(heap: Words, row: int, op: Operation) -> bool:
     """Whether the row meets the filter and its argument is not null."""
     kept = (heap[row + op.filter_at] & op.filter) == op.filter

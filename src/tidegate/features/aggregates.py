@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.events.fingerprints import inline
-from tidegate.features.accumulators import Operation, meets
+from tidegate.features.accumulators import Operation, meets, of_record, operation
 from tidegate.features.counts import (
     add_count,
     add_true,
@@ -25,8 +25,8 @@ from tidegate.features.extremes import (
     read_greatest,
     read_least,
 )
-from tidegate.features.history import Rows, at
-from tidegate.features.inputs import Batch, Run
+from tidegate.features.history import Rows, at, rows_of
+from tidegate.features.inputs import Batch, Lot, Run
 from tidegate.features.layout import (
     A_FIRST,
     A_LAST,
@@ -50,7 +50,7 @@ from tidegate.features.layout import (
     TRUE,
     VARIANCE,
 )
-from tidegate.features.memory import Words, unfolded
+from tidegate.features.memory import RECORDS, Words, unfolded, words_at
 from tidegate.features.positions import move_first, move_last, read_position, read_rows
 from tidegate.features.sums import (
     add_double,
@@ -113,15 +113,35 @@ def include(
             acc[b] = count_distinct(rows, op, s, e)
 
 
-def _runner(begin: Any, move: Any, read: Any, end: Any) -> Any:
-    """A function that takes an accumulator through a run and writes what its calls give.
+def _runner(begin: Any, move: Any, read: Any, end: Any) -> tuple[Any, Any]:
+    """What takes an accumulator through a run, and through a lot, and writes what its calls give.
 
     What `begin` gives is moved and read, and goes to `end`: the accumulator in registers, or where
     it lies.
     """
 
     @unfolded
-    def go(
+    def write(
+        acc: Words, held: Any, rows: Rows, op: Operation, s: int, e: int, batch: Batch, told: _Told
+    ) -> None:
+        """Write what the calls give for a row whose frame is (s, e)."""
+        word, state = read(acc, held, rows, op, s, e, told.what, told.limit, told.scale)
+        to = told.to + told.column
+        batch.out[to], batch.status[to] = word, state
+        if told.beside >= 0:
+            to = told.to + told.beside
+            word, state = read(acc, held, rows, op, s, e, R_COUNT, 0, 0)
+            batch.out[to], batch.status[to] = word, state
+            return
+        program = told.program
+        for d in range(told.first + CALL, told.last, CALL):
+            what, limit, scale = program[d + C_READ], program[d + C_LIMIT], program[d + C_SCALE]
+            word, state = read(acc, held, rows, op, s, e, what, limit, scale)
+            to = told.to + program[d + C_OUT]
+            batch.out[to], batch.status[to] = word, state
+
+    @unfolded
+    def run_through(
         acc: Words,
         rows: Rows,
         op: Operation,
@@ -132,44 +152,79 @@ def _runner(begin: Any, move: Any, read: Any, end: Any) -> Any:
         batch: Batch,
         run: Run,
     ) -> None:
-        held, calls = begin(acc, op.base), program[CALLS]
-        c = program[CALLS_AT] + CALL * program[a + A_FIRST]
-        last = program[CALLS_AT] + CALL * program[a + A_LAST]
-        # What is stored could be the program, for all that the compiler knows: read it before.
-        column, what = program[c + C_OUT], program[c + C_READ]
-        limit, scale = program[c + C_LIMIT], program[c + C_SCALE]
-        # Most often there is one more, how many rows there are, for which no more is worked out.
-        counted = last - c == 2 * CALL and program[c + CALL + C_READ] == R_COUNT
-        beside = program[c + CALL + C_OUT] if counted else 0
+        held, told, calls = begin(acc, op.base), _told(program, a), program[CALLS]
         for x in range(run.size):
-            k, s2, e2 = run.of[x], run.starts[x], run.ends[x]
+            s2, e2 = run.starts[x], run.ends[x]
             held = move(acc, held, rows, op, s, e, s2, e2)
             s, e = s2, e2
-            word, state = read(acc, held, rows, op, s, e, what, limit, scale)
-            to = k * calls + column
-            batch.out[to], batch.status[to] = word, state
-            if counted:
-                to = k * calls + beside
-                word, state = read(acc, held, rows, op, s, e, R_COUNT, 0, 0)
-                batch.out[to], batch.status[to] = word, state
-                continue
-            for d in range(c + CALL, last, CALL):
-                word, state = read(
-                    acc,
-                    held,
-                    rows,
-                    op,
-                    s,
-                    e,
-                    program[d + C_READ],
-                    program[d + C_LIMIT],
-                    program[d + C_SCALE],
-                )
-                to = k * calls + program[d + C_OUT]
-                batch.out[to], batch.status[to] = word, state
+            write(acc, held, rows, op, s, e, batch, _to(told, calls * run.of[x]))
         end(acc, op.base, held)
 
-    return go
+    @unfolded
+    def lot_through(program: Words, a: int, batch: Batch, lot: Lot) -> None:
+        plain, told, calls = operation(program, a, 0), _told(program, a), program[CALLS]
+        for x in range(lot.size):
+            shard, r = words_at(lot.shards[x]), lot.records[x]
+            acc = words_at(shard[RECORDS])
+            rows, op = rows_of(shard, program, acc, r), of_record(plain, r)
+            s, e = lot.starts[x], lot.ends[x]
+            held = move(acc, begin(acc, op.base), rows, op, lot.begun[x], lot.ended[x], s, e)
+            write(acc, held, rows, op, s, e, batch, _to(told, calls * lot.rows[x]))
+            end(acc, op.base, held)
+
+    return run_through, lot_through
+
+
+class _Told(NamedTuple):
+    """The calls of an accumulator, and from which place on results of a row are written.
+
+    Of the first call all is known that is read of the program: what is stored could be the program,
+    for all that the compiler knows. Most often there is one more, how many rows there are, for
+    which no more is worked out: `beside` is its column, or -1.
+    """
+
+    program: Words
+    first: int
+    last: int
+    column: int
+    what: int
+    limit: int
+    scale: int
+    beside: int
+    to: int
+
+
+@inline
+def _told(program: Words, a: int) -> _Told:
+    c = program[CALLS_AT] + CALL * program[a + A_FIRST]
+    last = program[CALLS_AT] + CALL * program[a + A_LAST]
+    counted = last - c == 2 * CALL and program[c + CALL + C_READ] == R_COUNT
+    return _Told(
+        program,
+        c,
+        last,
+        program[c + C_OUT],
+        program[c + C_READ],
+        program[c + C_LIMIT],
+        program[c + C_SCALE],
+        program[c + CALL + C_OUT] if counted else -1,
+        0,
+    )
+
+
+@inline
+def _to(told: _Told, to: int) -> _Told:
+    return _Told(
+        told.program,
+        told.first,
+        told.last,
+        told.column,
+        told.what,
+        told.limit,
+        told.scale,
+        told.beside,
+        to,
+    )
 
 
 @inline
@@ -182,8 +237,8 @@ def _done(acc: Words, b: int, held: int) -> None:
     """It is where it was."""
 
 
-def _placed(move: Any, read: Any) -> Any:
-    """A runner of an accumulator that stays where it lies."""
+def _placed(move: Any, read: Any) -> tuple[Any, Any]:
+    """Those of an accumulator that stays where it lies."""
 
     @inline
     def moved(
@@ -200,17 +255,17 @@ def _stay(acc: Words, b: int, rows: Rows, op: Operation, s: int, e: int, s2: int
     """Nothing to keep up."""
 
 
-_run_rows = _placed(_stay, read_rows)
-_run_count = _placed(move_count, read_count)
-_run_integer = _runner(load_whole, shift_whole, tell_whole, keep_whole)
-_run_double = _runner(load_sum, shift_sum, tell_sum, keep_sum)
-_run_variance = _placed(move_variance, read_variance)
-_run_least = _placed(move_least, read_least)
-_run_greatest = _placed(move_greatest, read_greatest)
-_run_distinct = _placed(move_distinct, read_count)
-_run_true = _placed(move_true, read_true)
-_run_first = _placed(move_first, read_position)
-_run_last = _placed(move_last, read_position)
+_run_rows, _lot_rows = _placed(_stay, read_rows)
+_run_count, _lot_count = _placed(move_count, read_count)
+_run_integer, _lot_integer = _runner(load_whole, shift_whole, tell_whole, keep_whole)
+_run_double, _lot_double = _runner(load_sum, shift_sum, tell_sum, keep_sum)
+_run_variance, _lot_variance = _placed(move_variance, read_variance)
+_run_least, _lot_least = _placed(move_least, read_least)
+_run_greatest, _lot_greatest = _placed(move_greatest, read_greatest)
+_run_distinct, _lot_distinct = _placed(move_distinct, read_count)
+_run_true, _lot_true = _placed(move_true, read_true)
+_run_first, _lot_first = _placed(move_first, read_position)
+_run_last, _lot_last = _placed(move_last, read_position)
 
 
 @unfolded
@@ -249,6 +304,33 @@ def run_any(
         _run_first(acc, rows, op, program, a, s, e, batch, run)
     elif kind == LAST_:
         _run_last(acc, rows, op, program, a, s, e, batch, run)
+
+
+@unfolded
+def lot_any(kind: int, program: Words, a: int, batch: Batch, lot: Lot) -> None:
+    """Take an accumulator of any kind through a lot."""
+    if kind == ROWS_:
+        _lot_rows(program, a, batch, lot)
+    elif kind == COUNT_:
+        _lot_count(program, a, batch, lot)
+    elif kind == INTEGER:
+        _lot_integer(program, a, batch, lot)
+    elif kind == DOUBLE:
+        _lot_double(program, a, batch, lot)
+    elif kind == VARIANCE:
+        _lot_variance(program, a, batch, lot)
+    elif kind == LEAST:
+        _lot_least(program, a, batch, lot)
+    elif kind == GREATEST:
+        _lot_greatest(program, a, batch, lot)
+    elif kind == DISTINCT:
+        _lot_distinct(program, a, batch, lot)
+    elif kind == TRUE:
+        _lot_true(program, a, batch, lot)
+    elif kind == FIRST_:
+        _lot_first(program, a, batch, lot)
+    elif kind == LAST_:
+        _lot_last(program, a, batch, lot)
 
 
 @inline

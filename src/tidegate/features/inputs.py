@@ -42,8 +42,8 @@ class Batch(NamedTuple):
     `horizons`, which lies at `horizon`, the horizon of each and after them the newest, `order`
     their places in the batch as it was given, by which `texts` describes columns. `out`, which lies
     at `results`, and `status` take a word and a byte for each row and call, those of a row side by
-    side. `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator. `chart`
-    is what it was read from, `asked` what `foresee_groups` knows of it.
+    side. `work` is the address of scratch for 7 n words, `copy` scratch for an accumulator, `lot`
+    for a `Lot`. `chart` is what it was read from, `asked` what `foresee_groups` knows of it.
     """
 
     n: int
@@ -59,12 +59,13 @@ class Batch(NamedTuple):
     out: Words
     status: Any
     copy: Words
+    lot: int
     chart: Words
     asked: Words
 
 
 @inline
-def charted(chart: Words, texts: int, copy: Words, asked: Words) -> Batch:
+def charted(chart: Words, texts: int, copy: Words, lot: int, asked: Words) -> Batch:
     """The batch whose arrays lie where a chart says, its last columns being texts."""
     return Batch(
         chart[ROWS_IN],
@@ -80,6 +81,7 @@ def charted(chart: Words, texts: int, copy: Words, asked: Words) -> Batch:
         words_at(chart[RESULTS]),
         bytes_at(chart[STATES]),
         copy,
+        lot,
         chart,
         asked,
     )
@@ -93,6 +95,45 @@ class Run(NamedTuple):
     size: int
     starts: Words
     ends: Words
+
+
+LOT_MAX = 32
+LOT = 8 * LOT_MAX  # words of scratch
+
+
+class Lot(NamedTuple):
+    """Rows of as many keys, one of each: a list for each thing that is known of them.
+
+    Where the facts of a key's shard lie, the word at which its record begins, which row of the
+    batch and which of the key's it is; where its frame began and ended, and where it does now.
+    """
+
+    size: int
+    shards: Words
+    records: Words
+    rows: Words
+    numbers: Words
+    begun: Words
+    ended: Words
+    starts: Words
+    ends: Words
+
+
+@inline
+def lot_at(address: int, size: int) -> Lot:
+    """A lot in scratch."""
+    step = 8 * LOT_MAX
+    return Lot(
+        size,
+        words_at(address),
+        words_at(address + step),
+        words_at(address + 2 * step),
+        words_at(address + 3 * step),
+        words_at(address + 4 * step),
+        words_at(address + 5 * step),
+        words_at(address + 6 * step),
+        words_at(address + 7 * step),
+    )
 
 
 @inline

@@ -46,6 +46,7 @@ _COMPILED = (
     "keys",
     "late",
     "layout",
+    "lots",
     "memory",
     "packing",
     "positions",

@@ -8,7 +8,17 @@ from tidegate.events.fingerprints import inline
 from tidegate.features.accumulators import operation
 from tidegate.features.aggregates import run_any
 from tidegate.features.columns import DESCRIPTION, is_null, text_of
-from tidegate.features.history import Rows, at, make_room, rows_of, trim
+from tidegate.features.distinct import slots_of
+from tidegate.features.history import (
+    CHUNK,
+    CHUNK_BITS,
+    Rows,
+    at,
+    make_room,
+    rows_of,
+    trim,
+    words_of_chunk,
+)
 from tidegate.features.inputs import Batch, Run
 from tidegate.features.layout import (
     A_KIND,
@@ -16,7 +26,10 @@ from tidegate.features.layout import (
     ACCUMULATORS_AT,
     BASE,
     CALLS,
+    CAPACITY,
     COUNT,
+    DISTINCTS,
+    DISTINCTS_AT,
     F_END,
     F_EXCLUDE,
     F_FIRST,
@@ -32,9 +45,11 @@ from tidegate.features.layout import (
     LAGS,
     LAGS_AT,
     LOOK_BACK,
+    ORIGIN,
     R_LAG_EXISTS,
     TEXTS,
     TEXTS_AT,
+    WIDTH,
 )
 from tidegate.features.memory import ROWS, Words, allocate, bytes_at, unfolded, words_at
 from tidegate.features.packing import guard_rows, spared
@@ -240,6 +255,37 @@ def read_lags(
             batch.out[to], batch.status[to] = rows.heap[row + program[c + 3]], 1
         else:
             batch.status[to] = 0
+
+
+@unfolded
+def need_of(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
+    """Words of heap that a run of rows of a key may take at most."""
+    width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
+    more = run.size
+    dead = records[r + BASE] - records[r + ORIGIN]
+    words = 0
+    if capacity < 0 or dead + count + more > capacity:
+        words = (
+            2
+            * width
+            * (min(count + more, CHUNK) + more + 2 * CHUNK * ((count + more) >> CHUNK_BITS > 0))
+        )
+        words += (3 * ((dead + count + more) >> CHUNK_BITS) + 64) * words_of_chunk(program)
+        if capacity < 0:
+            words += 2 * width * CHUNK
+    slots = 64
+    while slots < 2 * (count + more) + 2:
+        slots *= 2
+    for d in range(program[DISTINCTS]):
+        table = records[r + program[program[DISTINCTS_AT] + d] + 1]
+        if table == 0 or slots_of(table) < slots:
+            words += 8 * slots
+    for t in range(program[TEXTS]):
+        for x in range(more):
+            i = batch.order[run.of[x]]
+            if not is_null(batch.texts, t * DESCRIPTION, i):
+                words += 2 * (3 + (text_of(batch.texts, t * DESCRIPTION, i)[1] >> 3)) + 4
+    return words
 
 
 @inline

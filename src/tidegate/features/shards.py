@@ -16,8 +16,7 @@ import numpy as np
 from numba import types
 
 from tidegate.events.fingerprints import inline
-from tidegate.features.columns import BYTES, DESCRIPTION, GIVEN, INT, WORDS, is_null, text_of
-from tidegate.features.distinct import slots_of
+from tidegate.features.columns import BYTES, GIVEN, INT, WORDS
 from tidegate.features.emission import ERRORS, NULLS, PLAN, ROOM, Target, columns_from
 from tidegate.features.foresight import (
     ASKED,
@@ -30,14 +29,7 @@ from tidegate.features.foresight import (
     foresee_slots,
     foresee_span,
 )
-from tidegate.features.history import (
-    CHUNK,
-    CHUNK_BITS,
-    first_from,
-    free_deferred,
-    rows_of,
-    words_of_chunk,
-)
+from tidegate.features.history import first_from, free_deferred, rows_of
 from tidegate.features.inputs import (
     BOUNDS,
     COLUMNS,
@@ -45,6 +37,7 @@ from tidegate.features.inputs import (
     DIRECTORY_AT,
     HORIZONS,
     IDS,
+    LOT,
     ORDER,
     PLACES,
     PLANNED,
@@ -78,19 +71,16 @@ from tidegate.features.late import glance, take_late
 from tidegate.features.layout import (
     BASE,
     CALLS,
-    CAPACITY,
     COUNT,
-    DISTINCTS,
-    DISTINCTS_AT,
     FRONTIER,
     NEVER,
-    ORIGIN,
     RECORD,
     RUN,
     SPAN,
     TEXTS,
     WIDTH,
 )
+from tidegate.features.lots import as_lot, take_lot
 from tidegate.features.memory import (
     DIRECTORY,
     DONE_GROUPS,
@@ -109,11 +99,10 @@ from tidegate.features.memory import (
     Words,
     bytes_at,
     kernel,
-    unfolded,
     words_at,
 )
 from tidegate.features.packing import keep_key
-from tidegate.features.runs import take_in_order
+from tidegate.features.runs import need_of, take_in_order
 
 # What a kernel does besides: read columns before it takes their rows in, write results after.
 READING, WRITING = 1, 2
@@ -174,37 +163,6 @@ def _group(
     return FINISHED
 
 
-@unfolded
-def _need(program: Words, records: Words, r: int, batch: Batch, run: Run) -> int:
-    """Words of heap that a run of rows of a key may take at most."""
-    width, count, capacity = program[WIDTH], records[r + COUNT], records[r + CAPACITY]
-    more = run.size
-    dead = records[r + BASE] - records[r + ORIGIN]
-    words = 0
-    if capacity < 0 or dead + count + more > capacity:
-        words = (
-            2
-            * width
-            * (min(count + more, CHUNK) + more + 2 * CHUNK * ((count + more) >> CHUNK_BITS > 0))
-        )
-        words += (3 * ((dead + count + more) >> CHUNK_BITS) + 64) * words_of_chunk(program)
-        if capacity < 0:
-            words += 2 * width * CHUNK
-    slots = 64
-    while slots < 2 * (count + more) + 2:
-        slots *= 2
-    for d in range(program[DISTINCTS]):
-        table = records[r + program[program[DISTINCTS_AT] + d] + 1]
-        if table == 0 or slots_of(table) < slots:
-            words += 8 * slots
-    for t in range(program[TEXTS]):
-        for x in range(more):
-            i = batch.order[run.of[x]]
-            if not is_null(batch.texts, t * DESCRIPTION, i):
-                words += 2 * (3 + (text_of(batch.texts, t * DESCRIPTION, i)[1] >> 3)) + 4
-    return words
-
-
 @inline
 def _key(shard: Words, program: Words, r: int, batch: Batch, run: Run) -> None:
     """Take the rows of one key, in log order, through its frames.
@@ -263,7 +221,7 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         start = work[2 * n + g - 1] if done > 0 else lo
         listed = batch.work + 8 * (4 * n + start)
         run = Run(listed, words_at(listed), end - start, starts, ends)
-        need = _need(program, records, r, batch, run)
+        need = need_of(program, records, r, batch, run)
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return HEAP_FULL
@@ -271,9 +229,15 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         _key(shard, program, r, batch, run)
         records[r + RUN] = -1
         shard[DONE_GROUPS] += 1
-    sweep_keys(shard, program, batch.horizons[n], _SWEPT * (hi - lo))
-    shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
+    _end_shard(shard, program, batch, hi - lo)
     return FINISHED
+
+
+@inline
+def _end_shard(shard: Words, program: Words, batch: Batch, rows: int) -> None:
+    """So many rows of a shard are taken in."""
+    sweep_keys(shard, program, batch.horizons[batch.n], _SWEPT * rows)
+    shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
 
 
 # Shards that have few rows each go together, as a span. While one is taken through its frames, the
@@ -324,6 +288,14 @@ def _settle(
     directory: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
 ) -> int:
     """Take the rows of a span, which are grouped, through their frames; as `advance`."""
+    size = as_lot(directory, first, last, bounds, program, batch)
+    if size > 0:
+        take_lot(program, batch, size)
+        for s in range(first, last):
+            if bounds[s] < bounds[s + 1]:
+                shard = words_at(directory + 8 * DIRECTORY * s)
+                _end_shard(shard, program, batch, bounds[s + 1] - bounds[s])
+        return -1
     for s in range(first, last):
         shard = words_at(directory + 8 * DIRECTORY * s)
         if bounds[s] < bounds[s + 1]:
@@ -380,12 +352,12 @@ def _read(chart: Words, shards: int, times: Words, newest: Words) -> None:
 
 
 @inline
-def _open(chart: Words, shards: int, copy: Words, asked: Words) -> None:
+def _open(chart: Words, shards: int, copy: Words, lot: int, asked: Words) -> None:
     """Ask for what the first span of an entity needs, while others are taken in."""
     program, bounds = words_at(chart[PROGRAM]), words_at(chart[BOUNDS])
     end, batch = (
         _end(bounds, 0, shards, chart[TOGETHER]),
-        charted(chart, program[TEXTS], copy, asked),
+        charted(chart, program[TEXTS], copy, lot, asked),
     )
     _foresee(chart[DIRECTORY_AT], shards, 0, end, bounds, program, batch)
 
@@ -418,19 +390,20 @@ def advance(
     few rows it reads columns and writes results as well (`steps`), since each call costs as much as
     some rows.
     """
-    scratch = np.empty(8 + ASKED + ROOM, dtype=np.int64)
+    scratch = np.empty(8 + ASKED + ROOM + LOT, dtype=np.int64)
     copy, asked = words_at(scratch.ctypes.data), words_at(scratch.ctypes.data + 64)
     places = words_at(scratch.ctypes.data + 64 + 8 * ASKED)
+    lot = scratch.ctypes.data + 64 + 8 * (ASKED + ROOM)
     since, latest = words_at(times.ctypes.data), words_at(newest.ctypes.data)
     if steps & READING:
         for e in range(entity, len(charts)):
             _read(words_at(charts[e]), shards, since, latest)
         for e in range(entity, len(charts)):
-            _open(words_at(charts[e]), shards, copy, asked)
+            _open(words_at(charts[e]), shards, copy, lot, asked)
     for e in range(entity, len(charts)):
         chart = words_at(charts[e])
         program = words_at(chart[PROGRAM])
-        batch = charted(chart, program[TEXTS], copy, asked)
+        batch = charted(chart, program[TEXTS], copy, lot, asked)
         stopped = _take(chart, shards, first, last, program, batch)
         if stopped >= 0:
             return (e << 16) + stopped
@@ -469,6 +442,7 @@ def gaze(
         words_at(out.ctypes.data),
         bytes_at(status.ctypes.data),
         words_at(scratch.ctypes.data),
+        0,
         nothing,
         nothing,
     )
@@ -478,7 +452,7 @@ def gaze(
         records = words_at(shard[RECORDS])
         r = find_key(shard, laid[RECORD], ids[3 * i], ids[3 * i + 1], ids[3 * i + 2])[0]
         r = max(r, 0)  # the record of nobody has no rows
-        need = _need(laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
+        need = need_of(laid, records, r, batch, Run(0, nothing, 0, nothing, nothing))
         if shard[HEAP_TOP] + need > shard[HEAP_MAX]:
             shard[NEED] = need
             return int(4 * s + HEAP_FULL)
