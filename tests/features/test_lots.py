@@ -19,12 +19,16 @@ _AT_ONCE = 20
 
 @st.composite
 def _rounds(draw: st.DrawFn) -> pa.RecordBatch:
-    """Events of which `_AT_ONCE` that follow each other are of as many cards; some come late."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    """Events of which `_AT_ONCE` that follow each other are of as many cards, or nearly.
+
+    Some come late.
+    """
+    rng, differ = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.booleans())
     gap = draw(st.sampled_from([0, SECOND, 60 * SECOND, DAY]))
     rows: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(2, 6))):
-        for card in rng.permutation(_CARDS)[:_AT_ONCE].tolist():
+        cards = rng.permutation(_CARDS)[:_AT_ONCE]
+        for card in (cards if differ else rng.integers(0, _CARDS, _AT_ONCE)).tolist():
             time = FIRST + gap * len(rows) - gap * 50 * int(rng.random() < 0.02)
             rows.append(
                 {

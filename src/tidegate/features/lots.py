@@ -52,43 +52,51 @@ _LEAST = 3  # rows of a lot that are worth it
 
 
 @inline
-def as_lot(
+def take_lots(
     directory: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
-) -> int:
-    """List the rows of the shards [first, last) as a lot; how many they are, 0 if they are none.
+) -> None:
+    """Take rows of the shards [first, last), which are grouped, through all frames, as one lot.
 
-    They are one if no two are of one key, if all are in order of time, and there is room for them.
+    They are those whose key has no other, that are in order of time, and for which there is room.
+    Their groups are marked as taken by -1 in the place of a record; the others are left.
     """
-    work, n, width = words_at(batch.work), batch.n, program[WIDTH]
-    lo, hi = bounds[first], bounds[last]
-    if not _LEAST <= hi - lo <= LOT_MAX:
-        return 0
-    lot = lot_at(batch.lot, hi - lo)
+    work, n = words_at(batch.work), batch.n
+    if not _LEAST <= bounds[last] - bounds[first] <= LOT_MAX:
+        return
+    lot, size = lot_at(batch.lot, 0), 0
     for s in range(first, last):
-        shard = words_at(directory + 8 * DIRECTORY * s)
-        begun, rows = bounds[s], bounds[s + 1] - bounds[s]
-        if shard[GROUPS] != rows or shard[DONE_GROUPS] != 0:
-            return 0
+        facts = directory + 8 * DIRECTORY * s
+        shard = words_at(facts)
         records, top = words_at(shard[RECORDS]), shard[HEAP_TOP]
-        for g in range(begun, begun + rows):
-            k, r = work[n + g], work[3 * n + g]
-            time = batch.rows[k * width]
-            if time < batch.horizons[k] or time < records[r + FRONTIER]:
-                return 0
-            listed = batch.work + 8 * (4 * n + g)
+        for g in range(bounds[s] + shard[DONE_GROUPS], bounds[s] + shard[GROUPS]):
+            begun = work[2 * n + g - 1] if g > bounds[s] else g
+            listed = batch.work + 8 * (4 * n + begun)
             run = Run(listed, words_at(listed), 1, words_at(0), words_at(0))
-            top += need_of(program, records, r, batch, run)
-            x = g - lo
-            lot.shards[x], lot.records[x], lot.rows[x] = directory + 8 * DIRECTORY * s, r, k
-        if top > shard[HEAP_MAX]:
-            return 0
-    return int(hi - lo)
+            k, r = run.of[0], work[3 * n + g]
+            if work[2 * n + g] - begun == 1 and _is_ready(program, records, r, batch, k):
+                need = need_of(program, records, r, batch, run)
+                if top + need <= shard[HEAP_MAX]:
+                    top += need
+                    lot.shards[size], lot.records[size], lot.rows[size] = facts, r, k
+                    lot.numbers[size] = g
+                    size += 1
+    if size >= _LEAST:
+        for x in range(size):
+            work[3 * n + lot.numbers[x]] = -1
+        _take(program, batch, lot_at(batch.lot, size))
 
 
 @inline
-def take_lot(program: Words, batch: Batch, size: int) -> None:
-    """Take the rows that `as_lot` has listed through all frames."""
-    lot = lot_at(batch.lot, size)
+def _is_ready(program: Words, records: Words, r: int, batch: Batch, k: int) -> bool:
+    """Whether row k is in order of time for the key at word r, which is not taken yet."""
+    if r < 0:
+        return False
+    time = batch.rows[k * program[WIDTH]]
+    return bool(time >= batch.horizons[k] and time >= records[r + FRONTIER])
+
+
+@inline
+def _take(program: Words, batch: Batch, lot: Lot) -> None:
     _store(program, batch, lot)
     for frame in range(program[FRAMES]):
         f, held = program[FRAMES_AT] + FRAME * frame, HEADER + 2 * frame

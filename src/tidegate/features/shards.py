@@ -80,7 +80,7 @@ from tidegate.features.layout import (
     TEXTS,
     WIDTH,
 )
-from tidegate.features.lots import as_lot, take_lot
+from tidegate.features.lots import take_lots
 from tidegate.features.memory import (
     DIRECTORY,
     DONE_GROUPS,
@@ -218,6 +218,9 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         if done % TILE == 0 and n > NEAR:
             foresee_groups(batch.chart, batch.asked, g + TILE)
         r, end = work[3 * n + g], work[2 * n + g]
+        if r < 0:  # it was in a lot
+            shard[DONE_GROUPS] += 1
+            continue
         start = work[2 * n + g - 1] if done > 0 else lo
         listed = batch.work + 8 * (4 * n + start)
         run = Run(listed, words_at(listed), end - start, starts, ends)
@@ -229,15 +232,9 @@ def _shard(shard: Words, program: Words, batch: Batch, lo: int, hi: int) -> int:
         _key(shard, program, r, batch, run)
         records[r + RUN] = -1
         shard[DONE_GROUPS] += 1
-    _end_shard(shard, program, batch, hi - lo)
-    return FINISHED
-
-
-@inline
-def _end_shard(shard: Words, program: Words, batch: Batch, rows: int) -> None:
-    """So many rows of a shard are taken in."""
-    sweep_keys(shard, program, batch.horizons[batch.n], _SWEPT * rows)
+    sweep_keys(shard, program, batch.horizons[n], _SWEPT * (hi - lo))
     shard[DONE_ROWS] = shard[DONE_GROUPS] = shard[GROUPS] = 0
+    return FINISHED
 
 
 # Shards that have few rows each go together, as a span. While one is taken through its frames, the
@@ -288,14 +285,7 @@ def _settle(
     directory: int, first: int, last: int, bounds: Words, program: Words, batch: Batch
 ) -> int:
     """Take the rows of a span, which are grouped, through their frames; as `advance`."""
-    size = as_lot(directory, first, last, bounds, program, batch)
-    if size > 0:
-        take_lot(program, batch, size)
-        for s in range(first, last):
-            if bounds[s] < bounds[s + 1]:
-                shard = words_at(directory + 8 * DIRECTORY * s)
-                _end_shard(shard, program, batch, bounds[s + 1] - bounds[s])
-        return -1
+    take_lots(directory, first, last, bounds, program, batch)
     for s in range(first, last):
         shard = words_at(directory + 8 * DIRECTORY * s)
         if bounds[s] < bounds[s + 1]:
