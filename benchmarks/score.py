@@ -26,6 +26,7 @@ _RATE_OF_A_CLIENT = 800.0  # requests a second that no client of a closed loop c
 _RATE_MAX = 36_000.0  # nor all of them
 _LINES_OF_A_STRETCH = 100_000
 _PROBES_A_SECOND = 200.0  # beside a flood
+_BEFORE_PROBE_SECONDS = 7  # of a flood, in which the probe is made ready
 _START_SECONDS = 0.5  # of an open loop
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
@@ -298,7 +299,7 @@ def _flooded(
         "-c",
         str(clients),
         "-d",
-        f"{max(3, round(seconds) + 3)}s",
+        f"{round(seconds) + _BEFORE_PROBE_SECONDS}s",
     ]
     url = f"http://127.0.0.1:{served.port}/v1/score"
     command = ["wrk", *options, *script, url, "--", str(first)]
