@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import backtest, eventlog, features, ingest, score, sql, windows
@@ -112,14 +112,18 @@ def main(arguments: Sequence[str]) -> int:
         report = report.with_results(found, replaced=name)
         report.save(path)
     if not asked.quick:
-        write_page(report, PAGE)
+        write_page(report, PAGE, measured=asked.names or known)
     return 0
 
 
-def write_page(report: Report, path: Path) -> None:
-    """Write the page of a report; the same report gives the same page."""
+def write_page(report: Report, path: Path, *, measured: Collection[str]) -> None:
+    """Write the page of a report; the same report gives the same page.
+
+    Sections of what was not `measured` stay: another machine may have results that this one lacks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(report, titles=TITLES))
+    before = path.read_text() if path.exists() else ""
+    path.write_text(markdown(report, titles=TITLES, measured=measured, before=before))
 
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -148,17 +148,36 @@ ratios say more than absolute figures.
 """
 
 
-def markdown(report: Report, *, titles: Sequence[tuple[str, str, str]]) -> str:
-    """The page: a section for each benchmark that has results.
+def markdown(
+    report: Report,
+    *,
+    titles: Sequence[tuple[str, str, str]],
+    measured: Collection[str],
+    before: str = "",
+) -> str:
+    """The page: a section for each benchmark that was measured or has results.
 
-    `titles` are name, title and introduction of each benchmark, in the order of the page.
+    `titles` are name, title and introduction of each benchmark, in the order of the page. Those
+    that were not `measured` now are as they were in the page `before`, if they were there.
     """
     parts = [_HEAD.format(cores=report.cores)]
     for name, title, text in titles:
         own = [r for r in report.results if r.name.partition(".")[0] == name]
-        if own:
+        kept = "" if name in measured else _section(before, title)
+        if kept:
+            parts.append(kept)
+        elif own:
             parts.append(f"## {title}\n\n{text.strip()}\n\n{_table(own)}{_notes(own)}")
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(page: str, title: str) -> str:
+    """The section of a page, with its heading; nothing if it has none of that title."""
+    begin = page.find(f"## {title}\n")
+    if begin < 0:
+        return ""
+    end = page.find("\n## ", begin)
+    return page[begin:].rstrip() + "\n" if end < 0 else page[begin:end]
 
 
 def _table(results: Sequence[Result]) -> str:

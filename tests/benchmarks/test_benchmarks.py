@@ -66,7 +66,7 @@ def test_new_results_of_a_benchmark_replace_all_its_old_ones() -> None:
 def test_the_page_is_the_same_for_the_same_results(tmp_path: Path) -> None:
     report = Report(4, (result(target=Target("ratio", "≥", 0.7), note="A remark"),))
     for name in ("one.md", "two.md"):
-        command.write_page(report, tmp_path / name)
+        command.write_page(report, tmp_path / name, measured=["ingest"])
     page = (tmp_path / "one.md").read_text()
     assert page == (tmp_path / "two.md").read_text()
     assert "| A job | 50 MB (40 to 60) | b: 100 MB (50 to 100) | 0.6 |" in page
@@ -76,9 +76,23 @@ def test_the_page_is_the_same_for_the_same_results(tmp_path: Path) -> None:
 
 
 def test_the_page_has_no_section_without_results() -> None:
-    page = markdown(Report(4, (result("sql.x"),)), titles=command.TITLES)
+    page = markdown(Report(4, (result("sql.x"),)), titles=command.TITLES, measured=["sql"])
     assert "## Rules in SQL" in page
     assert "## Event log" not in page
+
+
+def test_the_page_keeps_what_was_not_measured_now(tmp_path: Path) -> None:
+    path, names = tmp_path / "page.md", ("eventlog.a", "sql.b", "windows.c")
+    whole = Report(4, tuple(map(result, names)))
+    command.write_page(whole, path, measured=["eventlog", "sql", "windows"])
+    before = path.read_text()
+    other = Report(4, (result("eventlog.other", note="older"), result("sql.b", note="newer")))
+    command.write_page(other, path, measured=["sql"])
+    page = path.read_text()
+    assert page.replace("\n- A job: newer\n", "\n") == before
+    assert "older" not in page
+    command.write_page(whole, path, measured=["sql"])
+    assert path.read_text() == before
 
 
 @pytest.mark.parametrize("way", decoding.WAYS)
