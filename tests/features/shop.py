@@ -109,8 +109,12 @@ class Duck:
             self.connection.unregister("events")
 
 
-def same(expected: Any, found: Any) -> bool:
-    """Whether both are one value: doubles to 1e-9, all others exactly, intervals as seconds."""
+def same(expected: Any, found: Any, *, near: float = 1e-12) -> bool:
+    """Whether both are one value: doubles to 1e-9 or `near`, all others exactly.
+
+    `near` grows with the root of a value, as the rounding of a variance does with the spread.
+    Intervals are compared as seconds.
+    """
     if isinstance(expected, timedelta):
         expected = expected.total_seconds()
     if expected is None or found is None:
@@ -119,7 +123,8 @@ def same(expected: Any, found: Any) -> bool:
         expected = float(expected)
         if math.isnan(expected) or math.isnan(found):
             return math.isnan(expected) and math.isnan(found)
-        return math.isclose(expected, found, rel_tol=1e-9, abs_tol=1e-12)
+        near *= max(1.0, math.sqrt(abs(expected)))
+        return math.isclose(expected, found, rel_tol=1e-9, abs_tol=near)
     return bool(expected == found)
 
 
