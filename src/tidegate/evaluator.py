@@ -35,7 +35,7 @@ from tidegate.stages import Stages
 from tidegate.tables import features_schema
 
 if TYPE_CHECKING:
-    from tidegate.features.state import Begun, Features, FeatureState
+    from tidegate.features.state import Begun, Done, Features, FeatureState
 
 Integers = npt.NDArray[np.int64]
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -68,7 +68,7 @@ class Underway:
     events: pa.RecordBatch
     before: int
     changes: tuple[ListRecord, ...]
-    begun: Begun | None
+    begun: Begun | Done | None
     seconds: float
 
 

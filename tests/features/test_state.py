@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 
 from tidegate.errors import DamageError, RequestError
+from tidegate.events.fingerprints import Integers
 from tidegate.features.compile import FeaturePlan
 from tidegate.features.sections import Buffer
 from tidegate.features.state import Features, FeatureState
-from tidegate.sql.columns import Column, Columns
-from tidegate.sql.direct import Spread
+from tidegate.sql.columns import Column, Columns, Slab
+from tidegate.sql.direct import Direct, Spread
 from tidegate.sql.expression import ExpressionSet
 
 from .shop import FIRST, SECOND, batch, compiled, micros, run
@@ -152,8 +153,14 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
         calls.append(len(self.expressions))
         return evaluate(self, columns, spread)
 
-    evaluate = ExpressionSet.columns
+    def counted_few(self: Direct, rows: int, places: Integers, numbers: Integers) -> Slab:
+        slab = run_by(self, rows, places, numbers)
+        calls.append(len(slab.spans))
+        return slab
+
+    evaluate, run_by = ExpressionSet.columns, Direct.run_by
     monkeypatch.setattr(ExpressionSet, "columns", counted)
+    monkeypatch.setattr(Direct, "run_by", counted_few)
     one = events({"n": 1, "ok": True})
     run(
         plan(f"sum(n) OVER {HOUR} AS a, count_if(ok) OVER {HOUR} AS b, lag(n) OVER {LAG} AS c"), one
@@ -162,6 +169,9 @@ def test_at_most_one_evaluation_stands_before_a_layer_and_one_after_all(
     two = f"sum(n + 1) OVER {HOUR} AS a, avg(n * 2) OVER {HOUR} AS b, max(a * 2) OVER {HOUR} AS c"
     run(plan(f"{two}, a + b AS s, c - a AS t"), one)
     assert calls == [2, 1, 2]
+    many = one.take(np.zeros(5_000, dtype=np.int64))
+    run(plan(f"{two}, a + b AS s, c - a AS t"), many)
+    assert calls == [2, 1, 2] * 2
 
 
 @pytest.mark.parametrize("n", [1, MAX])

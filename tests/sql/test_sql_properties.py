@@ -301,8 +301,13 @@ def oracle() -> Oracle:
 def agree(oracle: Oracle, text: str, batch: pa.RecordBatch, *, relative: float = 0.0) -> None:
     # What AND, OR and a written NULL absorb, DuckDB may raise for: there its error is no answer.
     absorbs = any(word in text for word in (" AND ", " OR ", "NULL"))
+    # An error of constants alone it tells or not by what stands beside them: with a null it raises
+    # for `a = round(2147483647, -1)` and gives null for `coalesce(a, a) = round(2147483647, -1)`.
+    untold = "round(2147483647, -" in text
     for index, row in enumerate(oracle.compare(text, batch)):
-        absorbed = absorbs and row.expected is RAISED
+        absorbed = (absorbs and row.expected is RAISED) or (
+            untold and row.expected is None and row.found is RAISED
+        )
         assert absorbed or same(row, relative=relative), (text, index, row)
 
 

@@ -256,9 +256,9 @@ class Writer:
     def add_texts(
         self, columns: list[Column], slab: Slab, first: int, batch: Batch, directory: Words
     ) -> None:
-        """Put texts in the places of columns that have them; they lie from `first` on in a slab."""
+        """Put texts in the places of columns that have them; ours are from `first` on in a slab."""
         for c in self._texts:
-            columns[c] = self._text(slab, first + c, batch, directory)
+            columns[first + c] = self._text(slab, first + c, batch, directory)
 
     def results(self, columns: list[Column], wrong: Sequence[int], batch: Batch) -> Results:
         """Columns with their errors, of which there are so many in each."""

@@ -6,6 +6,8 @@ to a new heap.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import types
 
 from tidegate.events.fingerprints import inline
@@ -35,7 +37,19 @@ from tidegate.features.layout import (
     TEXTS_AT,
     WIDTH,
 )
-from tidegate.features.memory import HEAP, RECORDS, RECORDS_USED, Words, allocate, kernel, words_at
+from tidegate.features.memory import (
+    HEAP,
+    HEAP_TOP,
+    HEAP_USED,
+    RECORDS,
+    RECORDS_USED,
+    Words,
+    allocate,
+    kernel,
+    words_at,
+)
+
+_SPARSE_WORDS = 4096  # less is not worth moving
 
 
 @inline
@@ -97,3 +111,13 @@ def relocate(facts: Words, plan: Words, address: int) -> None:
 def settle(facts: Words) -> None:
     """Free what the last results still referred to."""
     free_deferred(words_at(facts.ctypes.data))
+
+
+@kernel(types.int64(types.int64[:, ::1], INT))
+def next_sparse(directory: Any, first: int) -> int:
+    """The first shard from `first` on much of whose heap is free; their number if there is none."""
+    for s in range(first, len(directory)):
+        top = directory[s, HEAP_TOP]
+        if top > _SPARSE_WORDS and 2 * top > 3 * directory[s, HEAP_USED]:
+            return s
+    return len(directory)

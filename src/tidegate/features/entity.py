@@ -24,8 +24,9 @@ from tidegate.features.batch import (
     Results,
     Writer,
 )
+from tidegate.features.compaction import next_sparse
 from tidegate.features.intake import name_keys
-from tidegate.features.joint import Joint, Member
+from tidegate.features.joint import Joint, Member, Passed
 from tidegate.features.layout import (
     PLAIN,
     SPAN,
@@ -35,8 +36,6 @@ from tidegate.features.layout import (
 )
 from tidegate.features.memory import (
     DIRECTORY,
-    HEAP_TOP,
-    HEAP_USED,
     KEYS,
     ROWS,
     Words,
@@ -59,7 +58,6 @@ from tidegate.sql.expression import Evaluated
 Secret: TypeAlias = bytes  # in a class that has a property of that name
 
 _PASS = 1 << 18  # rows taken at once: many, so that keys are met more than once in a pass
-_SPARSE_WORDS = 4096  # less is not worth moving
 _PIECE_WORDS = 1 << 17  # of a snapshot: what updates may wait for while it is copied
 _OFTEN = 1024  # rows between looks at how sparse shards are
 
@@ -181,7 +179,11 @@ class EntityState:
         if self._since < _OFTEN:
             return
         self._since = 0
-        sparse = self._sparse()[: None if n > ALONE else 1]
+        sparse = list[Shard]()
+        s = next_sparse(self._directory, 0)
+        while s < SHARDS:
+            sparse.append(self._shards[s])
+            s = next_sparse(self._directory, s + 1) if n > ALONE else SHARDS
         if not sparse:
             return
 
@@ -190,13 +192,6 @@ class EntityState:
                 shard.compact(self._layout)
 
         self._threads.run(compact, len(sparse), wide=len(sparse) > 1)
-
-    def _sparse(self) -> list[Shard]:
-        """The shards much of whose heap lies in blocks that are free."""
-        top, used = self._directory[:, HEAP_TOP], self._directory[:, HEAP_USED]
-        return [
-            self._shards[s] for s in np.flatnonzero((top > _SPARSE_WORDS) & (2 * top > 3 * used))
-        ]
 
     def peek(self, keys: pa.RecordBatch, *, time: int, newest: int) -> list[Evaluated]:
         """What each call would give for each key at `time`, without an event; changes nothing.
@@ -323,9 +318,16 @@ class EntityState:
         return mark_of(self.plan), int(named[2]) & (2**63 - 1)
 
 
-def join(states: Sequence[EntityState]) -> Joint:
-    """What states need for `take_together`, as long as they fill nulls with the same words."""
-    return Joint([Member(s._reader, s._writer, s._directory) for s in states])
+def join(
+    states: Sequence[EntityState],
+    names: Sequence[str] | None = None,
+    places: Words | None = None,
+) -> Joint:
+    """What states need for `take_together`, as long as they fill nulls with the same words.
+
+    For `take_found` others see to the `places` of columns of these `names`.
+    """
+    return Joint([Member(s._reader, s._writer, s._directory) for s in states], names, places)
 
 
 def take_together(
@@ -343,16 +345,24 @@ def take_together(
     """
     if not columns.rows:
         return [state._writer.empty() for state in states]
-    charts, slab = joint.begin(columns)
+    joint.find(columns)
+    return joint.results(take_found(states, joint, columns.rows, times=times, newest=newest))
+
+
+def take_found(
+    states: Sequence[EntityState], joint: Joint, rows: int, *, times: Integers, newest: Integers
+) -> Passed:
+    """As `take_together`, of columns whose places are known; there are some rows."""
+    charts, slab = joint.begin(rows)
     since, latest = np.ascontiguousarray(times), np.ascontiguousarray(newest)
     for state in states:
         state._lock.acquire()
     try:
         _advance(states, charts, since, latest, 0, SHARDS, READING | WRITING)
-        results = joint.end(slab)
+        passed = joint.end(slab)
         for state in states:
-            state._compact(columns.rows)
-        return results
+            state._compact(rows)
+        return passed
     finally:
         for state in states:
             state._lock.release()

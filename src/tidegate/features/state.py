@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import chain, zip_longest
-from typing import Any, TypeAlias, cast
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tidegate.errors import RequestError
-from tidegate.features.batch import ALONE, Found, Results
-from tidegate.features.compile import Entity, Feature, FeaturePlan, Layer
-from tidegate.features.entity import EntityState, join, take_together
+from tidegate.events.fingerprints import Integers
+from tidegate.features.batch import ALONE, Found
+from tidegate.features.compile import Entity, Feature, FeaturePlan
+from tidegate.features.course import Course, Goal, Stopped
+from tidegate.features.entity import EntityState
 from tidegate.features.fills import filled, fills_of
-from tidegate.features.plan import LOG_OFFSET, EntityPlan
+from tidegate.features.layers import Evaluations, LayerState
 from tidegate.features.sections import Buffer, Sections, framed
 from tidegate.features.table import NO_ERRORS, Errors, Table, with_errors
-from tidegate.features.threads import Threads
 from tidegate.schema import ColumnType
 from tidegate.sql.columns import Column, array_of, arrays_of
-from tidegate.sql.expression import Expression, ExpressionSet
-
-Integers: TypeAlias = "npt.NDArray[np.int64]"
 
 
 class Features:
@@ -80,12 +75,14 @@ class FeatureState:
     ) -> None:
         self.plan = plan
         self._layers = [
-            _Layer(layer, key=key, threads=threads, lasting=lasting) for layer in plan.layers
+            LayerState(layer, key=key, threads=threads, lasting=lasting) for layer in plan.layers
         ]
         self._fills = fills_of(plan)
         self._fill()
         self._outputs = _Outputs(plan.features, self._fills, threads=threads)
         self._adopted: set[str] = set()
+        self._course: Course | None = None
+        self._last: Begun | None = None
         self._key, self._threads, self._lasting = key, threads, lasting
 
     def update(self, events: pa.RecordBatch, *, newest: Integers) -> Features:
@@ -97,19 +94,34 @@ class FeatureState:
         """
         return self.begin(events, newest=newest).result()
 
-    def begin(self, events: pa.RecordBatch, *, newest: Integers) -> Begun:
+    def begin(self, events: pa.RecordBatch, *, newest: Integers) -> Begun | Done:
         """As `update`, but the next events may be begun before the result is asked for.
 
         Each entity goes on to what was begun next while others are still at the events before; the
         results are to be asked for in that order, and all of them before anything else is.
         """
-        table = Table(events, self.plan.reads)
         times = _micros(events.column(self.plan.event_time))
-        return Begun(self._layers, self._outputs, table, times, newest)
+        if 0 < len(times) <= ALONE and (self._last is None or self._last.is_over):
+            return self._run(events, times, newest)
+        table = Table(events, self.plan.reads)
+        self._last = Begun(self._layers, self._outputs, table, times, newest)
+        return self._last
+
+    def _run(self, events: pa.RecordBatch, times: Integers, newest: Integers) -> Begun | Done:
+        """As `begin` for few events, while no others are on their way."""
+        if self._course is None:
+            sections = [layer.section() for layer in self._layers]
+            self._course = Course(self.plan, sections, self._outputs.goal())
+        found = self._course.run(events, times=times, newest=newest)
+        if not isinstance(found, Stopped):
+            return Done(Features(found, self._outputs.schema, {}))
+        rest = self._layers[found.layers :]
+        self._last = Begun(rest, self._outputs, found.table, times, newest)
+        return self._last
 
     def follow(self, batches: Iterable[tuple[pa.RecordBatch, Integers]]) -> Iterator[Features]:
         """As `update` with one (events, newest) after the other, the next always begun before."""
-        last: Begun | None = None
+        last: Begun | Done | None = None
         for events, newest in batches:
             begun = self.begin(events, newest=newest)
             if last is not None:
@@ -196,7 +208,8 @@ class FeatureState:
         self._fill()
 
     def _fill(self) -> None:
-        """Let all entities know what stands for nulls."""
+        """Let all entities know what stands for nulls, which may be others than before."""
+        self._course = None
         for entity, state in (pair for layer in self._layers for pair in layer.states):
             named = {n: c for c, n in enumerate(entity.outputs) if n in self._fills}
             state.fill({c: self._fills[n] for n, c in named.items()})
@@ -234,156 +247,27 @@ class FeatureState:
         return pa.RecordBatch.from_pydict(values)
 
 
-class _Set:
-    """Expressions that are evaluated together, each into a column of its name."""
+class Done:
+    """Features that are there."""
 
-    def __init__(self, named: Sequence[tuple[str, Expression]], *, threads: int = 1) -> None:
-        self._named, self._threads = named, threads
-        self.names = [name for name, _ in named]
-        self._set = ExpressionSet([e for _, e in named])
-        # Not behind the windows of what was begun next.
-        self._spread = Threads(threads, "expressions").run if threads > 1 else None
+    __slots__ = ("_features",)
 
-    def evaluate(self, table: Table) -> Sequence[Found]:
-        """Values and errors in the order of `names`; all columns that they read are known."""
-        return self._set.columns(table.columns, self._spread) if self._named else ()
+    def __init__(self, features: Features) -> None:
+        self._features = features
 
-    def within(self, known: frozenset[str]) -> _Set:
-        """Those that can be evaluated from the columns."""
-        return _Set([(n, e) for n, e in self._named if e.columns <= known], threads=self._threads)
-
-
-_TOGETHER = 4096  # events that are worth waking other threads for
-_SIDE_BY_SIDE = 8  # entities, of a batch or of the one begun after it
-
-
-class _Layer:
-    """A layer as it runs; `states` has the state of each entity."""
-
-    def __init__(self, layer: Layer, *, key: bytes, threads: int, lasting: bool) -> None:
-        self._threads = threads
-        hidden = [(h.name, h.expression) for h in layer.hidden if h.expression]
-        self._set = _Set(hidden, threads=threads)
-        self._outputs = tuple(name for e in layer.entities for name in e.outputs)
-        self._numbers = [h for h in layer.hidden if h.expression is None]
-        make = partial(EntityState, key=key, threads=threads, lasting=lasting)
-        self.use([(e, make(e.plan)) for e in layer.entities])
-        self._declared: _Set | None = None  # what is evaluated where a label comes
-        self._running: list[Future[Results]] = []  # the entities on what was begun last
-
-    def use(self, states: Sequence[tuple[Entity, EntityState]]) -> None:
-        """Go on with these states of the entities."""
-        self.states, self._alone = states, [s for _, s in states]
-        self._joint = join(self._alone)
-
-    def begin(
-        self, table: Table, *, times: Integers, newest: Integers
-    ) -> Callable[[], list[Results]]:
-        """Begin with the columns and windows of this layer; gives what waits for the windows."""
-        self._prepare(table, self._set)
-        columns = table.columns
-        if self._threads > 1 and len(times) >= _TOGETHER:
-            self._describe(table)
-            take = [partial(s.take, columns, times=times, newest=newest) for _, s in self.states]
-            tasks = zip_longest(self._running, take)  # one each, or none has run before
-            self._running = running = [_others().submit(_after, b, task) for b, task in tasks]
-            return lambda: self._ended(running)
-        if self._running:
-            wait(self._running)
-        if len(times) <= ALONE:
-            results = take_together(self._alone, self._joint, columns, times=times, newest=newest)
-        else:
-            results = [s.take(columns, times=times, newest=newest) for _, s in self.states]
-        return lambda: results
-
-    def end(self, table: Table, results: list[Results]) -> None:
-        """Take what the windows gave into the table."""
-        if not table.errors and not any(taken.errors for taken in results):
-            made = chain.from_iterable(taken.columns for taken in results)
-            table.columns.put_all(self._outputs, made)
-            return
-        for (entity, _), taken in zip(self.states, results, strict=True):
-            table.take(entity.outputs, list(taken.found()))
-
-    def _ended(self, running: list[Future[Results]]) -> list[Results]:
-        wait(running)
-        if running is self._running:
-            self._running = []  # results are not held any longer than they are wanted
-        return [each.result() for each in running]
-
-    def peek(self, table: Table, *, time: int, newest: int) -> None:
-        """What of the layer can be known from the columns of the table."""
-        self._prepare(table, self._set.within(table.known))
-        for entity, state in self.states:
-            if frozenset(entity.plan.keys) <= table.known:
-                keys = table.batch(entity.plan.keys)
-                found = state.peek(keys, time=time, newest=newest)
-                table.take(entity.outputs, [(e.values, e.errors) for e in found])
-
-    def amend(self, table: Table, *, times: Integers, changed: frozenset[str]) -> int:
-        """Correct rows of this layer's entities, as far as declared columns say what they are."""
-        states = [(e.plan, s) for e, s in self.states if LOG_OFFSET in e.plan.values]
-        if not states:
-            return 0
-        if self._declared is None:
-            self._declared = self._set.within(table.known)
-        self._prepare(table, self._declared)
-        return sum(s.amend(_whole(table, p), times=times, changed=changed) for p, s in states)
-
-    def _describe(self, table: Table) -> None:
-        """Look at all columns, which several threads then read."""
-        for entity, _ in self.states:
-            for name in _needs(entity.plan):
-                table.columns.place(name)
-
-    def _prepare(self, table: Table, expressions: _Set) -> None:
-        table.take(expressions.names, expressions.evaluate(table))
-        for hidden in self._numbers:
-            if hidden.columns <= table.known:
-                [column] = hidden.columns
-                table.put(hidden.name, table.column(column).cast(pa.int64()), NO_ERRORS)
-
-
-@lru_cache
-def _others() -> ThreadPoolExecutor:
-    """Threads in which entities run beside each other; all states share them."""
-    return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="entities")
-
-
-def _after(before: Future[Results] | None, task: Callable[[], Results]) -> Results:
-    """Do a task when the one before it has ended, which was handed in before and so has begun."""
-    if before is not None:
-        wait([before])
-    return task()
-
-
-def _whole(table: Table, plan: EntityPlan) -> pa.RecordBatch:
-    """All columns that an entity takes; those that are not known, and do not change, are null."""
-    types = dict(zip(plan.values, plan.value_types, strict=True))
-    columns = {
-        name: table.column(name)
-        if name in table.known
-        else pa.array(
-            [None] * len(table.events), types[name].arrow if name in types else pa.bool_()
-        )
-        for name in _needs(plan)
-    }
-    return pa.RecordBatch.from_pydict(columns)
-
-
-def _needs(plan: EntityPlan) -> tuple[str, ...]:
-    """The columns that an entity takes, each once."""
-    return tuple(dict.fromkeys((*plan.keys, *plan.values, *plan.filters)))
+    def result(self) -> Features:
+        """The features."""
+        return self._features
 
 
 class Begun:
-    """Features that are on their way."""
+    """Features that are on their way; `is_over` once they were asked for."""
 
-    __slots__ = ("_first", "_layers", "_newest", "_outputs", "_table", "_times")
+    __slots__ = ("_first", "_layers", "_newest", "_outputs", "_table", "_times", "is_over")
 
     def __init__(
         self,
-        layers: Sequence[_Layer],
+        layers: Sequence[LayerState],
         outputs: _Outputs,
         table: Table,
         times: Integers,
@@ -391,6 +275,7 @@ class Begun:
     ) -> None:
         self._layers, self._outputs, self._table = layers, outputs, table
         self._times, self._newest = times, newest
+        self.is_over = False
         self._first = layers[0].begin(table, times=times, newest=newest) if layers else None
 
     def result(self) -> Features:
@@ -401,6 +286,8 @@ class Begun:
                 waiting = layer.begin(table, times=self._times, newest=self._newest)
             layer.end(table, waiting())
             waiting = None
+        del self._first, self._table, self._times, self._newest  # others may know of this
+        self.is_over = True
         return self._outputs.features(table)
 
 
@@ -411,13 +298,17 @@ class _Outputs:
         self, features: Sequence[Feature], fills: Mapping[str, int], *, threads: int = 1
     ) -> None:
         self._features = features
-        self._schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
+        self.schema = pa.schema([pa.field(f.name, f.type.arrow) for f in features])
         self._columns = columns = {f.name: _column(f, fills) for f in features}
         made = [(f.name, f.expression) for f in features if f.expression and not columns[f.name]]
-        self._set = _Set(made, threads=threads)
+        self._set = Evaluations(made, threads=threads)
         self._taken = [c for c in columns.values() if c is not None]
         places = {name: k for k, (name, _) in enumerate(made)}
         self._made = [(i, places[f.name]) for i, f in enumerate(features) if f.name in places]
+
+    def goal(self) -> Goal:
+        """What a course leads to."""
+        return Goal(self._set.all, [self._columns[f.name] for f in self._features])
 
     def features(self, table: Table) -> Features:
         """The features' values and errors."""
@@ -427,7 +318,7 @@ class _Outputs:
         columns = table.columns.columns(self._taken)
         for place, k in self._made:
             columns.insert(place, found[k][0])
-        return Features(columns, self._schema, {})
+        return Features(columns, self.schema, {})
 
     def _with_errors(self, table: Table, evaluated: Mapping[str, Found]) -> Features:
         values: list[Column] = []
@@ -443,7 +334,7 @@ class _Outputs:
             values.append(column)
             if failed:
                 errors[feature.name] = failed
-        return Features(values, self._schema, errors)
+        return Features(values, self.schema, errors)
 
 
 def _column(feature: Feature, fills: Mapping[str, int]) -> str | None:

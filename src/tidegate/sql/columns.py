@@ -37,15 +37,16 @@ def place_of(array: pa.Array[Any]) -> Place:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Spans:
     """Where in a block of `size` bytes the validity and the values of each column begin.
 
-    `spans` has for each (validity, its bytes, values, their bytes).
+    `spans` has for each (validity, its bytes, values, their bytes), `words` the same in a row.
     """
 
     size: int
     spans: tuple[tuple[int, int, int, int], ...]
+    words: npt.NDArray[np.int64]
 
 
 class Shape:
@@ -72,7 +73,7 @@ def _spans(kinds: tuple[Kind, ...], rows: int) -> Spans:
         size = (rows + 7) // 8 if kind is Kind.BOOLEAN else _BYTES_EACH.get(kind, 8) * rows
         found.append((top, valid, top + valid, size))
         top += valid + _padded(size)
-    return Spans(top + _PADDED, tuple(found))
+    return Spans(top + _PADDED, tuple(found), np.array(found, dtype=np.int64).ravel())
 
 
 def _padded(size: int) -> int:

@@ -95,12 +95,36 @@ class Direct:
     def run(self, columns: Columns, spread: Spread | None = None) -> Slab:
         """The values of each tree; with `spread` section by section. Raises: GiveUp."""
         rows = columns.rows
-        slab, (outputs, _) = Slab(self._shape, rows), self._planned(rows)
         self._describe(columns)
         if spread is None:
-            self._run(self._described, rows, outputs, slab.address, self._room(rows))
-        else:
-            self._run_sections(rows, outputs, slab.address, spread)
+            return self._made(rows)
+        slab, (outputs, _) = Slab(self._shape, rows), self._planned(rows)
+        self._run_sections(rows, outputs, slab.address, spread)
+        slab.nulls = outputs[4::5].tolist()
+        return slab
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The columns that it reads."""
+        return self._names
+
+    def run_by(self, rows: int, places: Words, numbers: Words) -> Slab:
+        """As `run`, of columns that lie at these of the places, in the order of `names`.
+
+        `places` has four words for each, shape (columns, 4).
+        """
+        places.take(numbers, 0, self._places, "clip")  # which needs no copy on the way
+        return self._made(rows)
+
+    def put(self, slab: Slab, places: Words, first: int) -> None:
+        """Have the places say where what `run_by` gave last lies, from number `first` on."""
+        nulls, spans = self._planned(slab.rows)[0][4::5], self._shape.spans(slab.rows).words
+        self._putter(places, first, spans, nulls, slab.address)
+
+    def _made(self, rows: int) -> Slab:
+        """The values of each tree, of columns that are described."""
+        slab, (outputs, _) = Slab(self._shape, rows), self._planned(rows)
+        self._run(self._described, rows, outputs, slab.address, self._room(rows))
         slab.nulls = outputs[4::5].tolist()
         return slab
 
@@ -170,6 +194,12 @@ class Direct:
         from tidegate.sql.registers import machine  # it loads the compiler: only where needed
 
         return machine.get()
+
+    @cached_property
+    def _putter(self) -> Callable[..., None]:
+        from tidegate.sql.places import putter
+
+        return putter.get()
 
     def _room(self, rows: int) -> Words:
         """Memory for the registers, kept for the next batch."""

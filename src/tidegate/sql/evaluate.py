@@ -57,6 +57,11 @@ class Evaluation:
             found |= self._framed(self._uncovered, self._rest, columns)
         return [found[i] for i in range(self._count)]
 
+    @property
+    def machine(self) -> Direct | None:
+        """The machine on which all trees can run, none of them being a column as it is."""
+        return self._direct if self._count and len(self._covered) == self._count else None
+
     def truths(self, columns: Columns) -> tuple[Bytes, dict[int, Errors]]:
         """1 where a tree, which is a condition, is true, shape (trees, rows); and its errors."""
         if self._goes_directly(columns) and not self._plain and not self._uncovered:

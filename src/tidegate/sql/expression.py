@@ -20,7 +20,7 @@ from tidegate.sql.assembly import Bytes, word_of
 from tidegate.sql.canonical import canonical
 from tidegate.sql.check import Checker, convert
 from tidegate.sql.columns import Column, Columns, array_of
-from tidegate.sql.direct import Spread
+from tidegate.sql.direct import Direct, Spread
 from tidegate.sql.evaluate import DIRECT_ROWS_MAX, Evaluation
 from tidegate.sql.functions.logic import COALESCE
 from tidegate.sql.listed import Question
@@ -194,6 +194,14 @@ class ExpressionSet:
         when all have ended: with it, large batches do without Polars too.
         """
         return self._evaluation.run(columns, spread)
+
+    @property
+    def machine(self) -> Direct | None:
+        """What computes all of them for few rows and raises `GiveUp` where it cannot, if any can.
+
+        One thread at a time may use it or the set.
+        """
+        return self._evaluation.machine
 
     def truths(self, columns: Columns) -> tuple[Bytes, Mapping[int, Mapping[int, str]]]:
         """Where conditions are true: 1 there and else 0, shape (expressions, rows).

@@ -27,7 +27,7 @@ Place: TypeAlias = tuple[int, int, int, int]
 # A `struct ArrowArray`, whose members all are words.
 _NULLS, _OFFSET, _BUFFER_COUNT, _BUFFERS, _CHILDREN, _RELEASE = 1, 2, 3, 5, 6, 8
 _WORDS = 10
-_PLACE = 4
+PLACE = 4  # words
 
 
 class _Struct(local):
@@ -49,15 +49,20 @@ def _releasing(address: int) -> Callable[[int], None]:
 
 def places_in(batch: pa.RecordBatch) -> dict[str, Place]:
     """Where each column lies; of several with one name the last. The batch must outlive its use."""
-    struct, count = _struct, batch.num_columns
-    found: Words = np.empty(_PLACE * count, dtype=np.int64)
-    batch._export_to_c(struct.address)
-    try:
-        finder.get()(struct.address, count, found)
-    finally:
-        _releasing(struct.words[_RELEASE])(struct.address)
+    found: Words = np.empty(PLACE * batch.num_columns, dtype=np.int64)
+    find_places(batch, found)
     words = iter(found.tolist())
     return dict(zip(batch.schema.names, zip(words, words, words, words, strict=True), strict=True))
+
+
+def find_places(batch: pa.RecordBatch, found: Words) -> None:
+    """Write where each column lies, `PLACE` words for each. The batch must outlive their use."""
+    struct = _struct
+    batch._export_to_c(struct.address)
+    try:
+        finder.get()(struct.address, batch.num_columns, found)
+    finally:
+        _releasing(struct.words[_RELEASE])(struct.address)
 
 
 def _find(array: int, count: int, found: Words) -> None:
@@ -67,12 +72,32 @@ def _find(array: int, count: int, found: Words) -> None:
         column = words_at(columns[i])
         buffers, buffer_count = words_at(column[_BUFFERS]), column[_BUFFER_COUNT]
         has_valid = buffer_count > 0 and column[_NULLS] != 0  # -1: not counted yet
-        found[_PLACE * i] = buffers[buffer_count - 1] if buffer_count > 0 else 0
-        found[_PLACE * i + 1] = buffers[0] if has_valid else 0
-        found[_PLACE * i + 2] = buffers[1] if buffer_count == 3 else 0
-        found[_PLACE * i + 3] = column[_OFFSET]
+        found[PLACE * i] = buffers[buffer_count - 1] if buffer_count > 0 else 0
+        found[PLACE * i + 1] = buffers[0] if has_valid else 0
+        found[PLACE * i + 2] = buffers[1] if buffer_count == 3 else 0
+        found[PLACE * i + 3] = column[_OFFSET]
 
 
 finder = Compiled(
     _find, types.void(types.int64, types.int64, types.int64[::1]), "places", "pointers"
+)
+
+
+def _put(places: Words, first: int, spans: Words, nulls: Words, address: int) -> None:
+    """Write where the columns of a slab lie into the places from number `first` on.
+
+    `spans` are those of `columns.Spans`, `nulls` says of each column how many there are.
+    """
+    for i in range(len(nulls)):
+        place = PLACE * (first + i)
+        places[place] = address + spans[4 * i + 2]
+        places[place + 1] = address + spans[4 * i] if nulls[i] > 0 else 0
+        places[place + 2] = places[place + 3] = 0
+
+
+putter = Compiled(
+    _put,
+    types.void(types.int64[::1], types.int64, types.int64[::1], types.int64[:], types.int64),
+    "places",
+    "pointers",
 )

@@ -19,7 +19,7 @@ from numba import types
 from tidegate.events.fingerprints import inline
 from tidegate.sql.compiled import Compiled
 from tidegate.sql.dates import date_part
-from tidegate.sql.places import finder
+from tidegate.sql.places import finder, putter
 from tidegate.sql.pointers import Words, bits, bytes_at, real, words_at
 from tidegate.sql.reading import compare_with_column, compare_with_literal, find_texts, load
 from tidegate.sql.steps import (
@@ -395,3 +395,4 @@ def warm_up() -> None:
     """Compile, or load, all that small batches are evaluated with, so that none waits for it."""
     machine.get()
     finder.get()
+    putter.get()
