@@ -252,7 +252,7 @@ def _part(part: str, *numbers: int) -> dict[str, float]:
 
 
 def _growth(size: Size) -> Iterator[Result]:
-    few, many = size.growth_events[0], size.growth_events[-1]
+    few, some, many = size.growth_events[0], size.growth_events[1], size.growth_events[-1]
     keys = few // 10  # so that each has some events even at first
     rounds = [
         [_part("growth", events, keys) for events in size.growth_events]
@@ -264,8 +264,15 @@ def _growth(size: Size) -> Iterator[Result]:
             f"8 features, after {events:,} events of {keys:,} keys",
             [(found[place], found[0]) for found in rounds],
             peer=f"after {few:,}",
-            limit=1.5 if events == many else None,
+            limit=None,
         )
+    yield _growth_result(
+        "features.growth_events_most",
+        f"8 features, {many:,} events beside {some:,}, both too many for the processor's caches",
+        [(found[-1], found[1]) for found in rounds],
+        peer=f"after {some:,}",
+        limit=1.25,
+    )
     yield from _growth_in_kernels(many, keys)
     yield from _growth_by_keys(size)
 

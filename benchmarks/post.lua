@@ -31,7 +31,7 @@ end
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format(
-    '{"requests": %d, "seconds": %f, "errors": %d, "p50_us": %f, "p99_us": %f}\n',
-    summary.requests, summary.duration / 1e6, e.status + e.connect + e.read + e.write + e.timeout,
+    '{"requests": %d, "seconds": %f, "refused": %d, "errors": %d, "p50_us": %f, "p99_us": %f}\n',
+    summary.requests, summary.duration / 1e6, e.status, e.connect + e.read + e.write + e.timeout,
     latency:percentile(50), latency:percentile(99)))
 end

@@ -58,6 +58,13 @@ class Served:
             told = re.search(rb"^tidegate_warehouse_offset (\S+)$", answer.read(), re.MULTILINE)
         return int(float(told[1])) if told else 0
 
+    def failures(self) -> int:
+        """Requests so far that were answered with an error other than 429."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            pattern = rb'^tidegate_http_requests_total\{[^}]*status="([45]\d\d)"[^}]*\} (\S+)$'
+            told = re.findall(pattern, answer.read(), re.MULTILINE)
+        return int(sum(float(count) for status, count in told if status != b"429"))
+
     def settle(self, record: bytes) -> None:
         """Wait until all that was sent is in the tables; `record` is one more event, the last."""
         caller = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
