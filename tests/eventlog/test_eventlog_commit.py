@@ -76,6 +76,49 @@ def test_calls_that_wait_share_the_next_commit_in_order_of_arrival() -> None:
     assert held.groups == [["a"], ["b", "c", "d"]]
 
 
+class _Gate:
+    """A lock behind which the thread that leaves it first stops until it may go on."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.left, self.may_go_on = threading.Event(), threading.Event()
+        self._lock, self._armed = lock, True
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        armed, self._armed = self._armed, False
+        self._lock.release()
+        if armed:
+            self.left.set()
+            assert self.may_go_on.wait(PATIENCE_SECONDS)
+
+
+def test_a_call_that_is_to_lead_before_it_could_wait_commits_for_all() -> None:
+    """It used to release its turn twice: it failed, and those behind it waited for ever."""
+    held = Held()
+    queue = CommitQueue(held, bytes_max=1000)
+    last = call("c")
+    with ThreadPoolExecutor(8) as pool:
+        futures = submit_all(queue, held, pool, call("a"))
+        gate = _Gate(queue._lock)
+        queue._lock = gate  # type: ignore[assignment]
+        futures.append(pool.submit(queue.submit, call("b")))
+        assert gate.left.wait(PATIENCE_SECONDS)
+        futures.append(pool.submit(queue.submit, last))
+        queued(queue, 2)
+        held.released.release(2)
+        assert futures[0].result(PATIENCE_SECONDS) == [1]
+        gate.may_go_on.set()
+        try:
+            assert futures[1].result(PATIENCE_SECONDS) == [2]
+        except BaseException:
+            last.turn.release()  # else the test would wait for it, too
+            raise
+        assert futures[2].result(PATIENCE_SECONDS) == [2]
+    assert held.groups == [["a"], ["b", "c"]]
+
+
 def test_a_group_is_bounded_by_bytes_but_no_call_is_split() -> None:
     held = Held()
     queue = CommitQueue(held, bytes_max=1000)

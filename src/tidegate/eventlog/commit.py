@@ -56,9 +56,10 @@ class CommitQueue:
             if self._drained:
                 raise ValueError("the log is closed")
             self._waiting.append(call)
-            call.leads, self._led = not self._led, True
-        if not call.leads:
-            self._wait(call)
+            is_first, self._led = not self._led, True
+            call.leads = is_first
+        if not is_first:
+            self._wait(call)  # even if it is to lead by now: its turn, released for that, is taken
         if call.leads:
             self._lead()
         if call.error is not None:
