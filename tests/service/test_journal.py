@@ -21,7 +21,7 @@ def lines() -> Any:
 def test_requests_that_fail_or_take_long_have_a_line(lines: list[dict[str, Any]]) -> None:
     journal = Journal(slow_seconds=0.5, clock=lambda: 1.0)
     journal.note("POST", "/v1/events", 202, 0.49, "r1")
-    journal.note("POST", "/v1/events", 429, 0.1, "r2")
+    journal.note("POST", "/v1/events", 429, 0.7, "r2")
     journal.note("POST", "/v1/query", 200, 0.5, "r3")
     journal.note("GET", "other", 503, 0.0, "r4")
     assert [(line["event"], line["request_id"], line["status"]) for line in lines] == [

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidegate.errors import OverloadedError
 from tidegate.rows import Rows
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.counter import Counter
@@ -26,6 +25,7 @@ from tidegate.service.porter.messages import (
     Refused,
     Welcome,
 )
+from tidegate.service.score.refusals import AT_ONCE
 
 
 class Desk:
@@ -247,11 +247,14 @@ def test_too_many_who_wait_are_refused() -> None:
         desk = Desk(waiting_max=3)
         for name in "abc":
             desk.ask(name)
-        with pytest.raises(OverloadedError, match="too many"):
-            desk.ask("d")
+        desk.ask("d")
+        status, body = desk.answers["d"]
+        assert (status, body["error"]["code"]) == (429, "overloaded")
+        assert body["error"]["message"].startswith("too many events wait")
         await asyncio.sleep(0)
         desk.decide(1, "a", "b", "c")
-        desk.ask("d")
+        desk.ask("e")
+        assert (desk.counter.waiting, "e" in desk.answers) == (1, False)
 
     run(work)
 
@@ -262,8 +265,8 @@ def test_others_are_held_back_where_the_oldest_has_waited_long() -> None:
         for number in range(64):
             desk.ask(f"r{number}")
         await asyncio.sleep(0.05)
-        with pytest.raises(OverloadedError, match="too long"):
-            desk.ask("late")
+        desk.ask("late")
+        assert "take too long" in desk.answers["late"][1]["error"]["message"]
 
     run(work)
 
@@ -280,7 +283,43 @@ def test_how_long_somebody_waits_counts_from_when_they_came() -> None:
         await asyncio.sleep(0)
         assert len(desk.said) == 2
         await asyncio.sleep(0.03)
-        with pytest.raises(OverloadedError, match="too long"):
-            desk.ask("late")
+        desk.ask("late")
+        assert "take too long" in desk.answers["late"][1]["error"]["message"]
+
+    run(work)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_of_many_refusals_some_are_told_later_or_when_it_ends(closes: bool) -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=1)
+        desk.ask("first")
+        names = [f"{number:03}" for number in range(AT_ONCE + 50)]
+        for name in names:
+            desk.ask(name, timeout_ms=200 if name == names[-1] else None)
+        assert len(desk.answers) < len(names)
+        if closes:
+            desk.counter.close()
+        else:
+            await asyncio.sleep(0.3)
+        assert {status for status, _ in desk.answers.values()} == {429}
+        assert sorted(desk.answers) == names
+        assert desk.counter.waiting == 1
+
+    run(work)
+
+
+def test_what_the_house_refuses_for_want_of_room_is_told_at_the_same_pace() -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=1_000)
+        names = [f"{number:03}" for number in range(AT_ONCE + 20)]
+        for name in names:
+            desk.ask(name)
+        await asyncio.sleep(0)
+        desk.counter.receive(Refused(1, None, 429, "overloaded", "far behind; try again", 1.0))
+        assert (desk.counter.waiting, len(desk.answers) < len(names)) == (0, True)
+        await asyncio.sleep(0.3)
+        assert sorted(desk.answers) == names
+        assert {status for status, _ in desk.answers.values()} == {429}
 
     run(work)

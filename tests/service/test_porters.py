@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from tidegate.access import Keys
 from tidegate.clock import SystemClock
 from tidegate.project.settings import Service
 from tidegate.service.porter import lodge
+from tidegate.service.score.refusals import AT_ONCE
 from waiting import PATIENCE_SECONDS, until
 
 from .process import ServerProcess, end, event, launch
@@ -42,6 +44,9 @@ request_timeout = "3 seconds"
 [features]
 sql = "features.sql"
 """
+STORM = 400
+REFUSED = 'tidegate_http_requests_total{method="POST",route="/v1/score",status="429"}'
+TIMED = 'tidegate_http_request_seconds_count{route="/v1/score"}'
 SLOW = """
 import time
 from tidegate.engine import Engine
@@ -444,5 +449,38 @@ def test_without_porters_the_house_keeps_all_connections(tmp_path: Path) -> None
                 caller.ask(event(uuid4().hex))
                 answered.add(caller.who)
         assert (len(answered), porters_of(server)) == (1, [])
+    finally:
+        end(server)
+
+
+def test_of_a_storm_all_are_answered_and_who_asks_after_it_is_decided(tmp_path: Path) -> None:
+    settings = '[score]\nwaiting_max = 16\ntimeout = "5 seconds"\n'
+    server = started(tmp_path, settings=settings, before=SLOW)
+    body = event(uuid4().hex, event_type="slow")
+    asked = b"POST /v1/score HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%s"
+    try:
+        with ExitStack() as stack:
+            first = stack.enter_context(closing(Caller(server)))
+            first.carry()
+            wires = [
+                stack.enter_context(closing(socket.create_connection(server.address, timeout=15)))
+                for _ in range(STORM)
+            ]
+            for wire in wires:
+                wire.sendall(asked % (len(body), body))
+            answers = [wire.recv(65_536) for wire in wires]
+            refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 429 ")]
+            decided = [answer for answer in answers if answer.startswith(b"HTTP/1.1 200 ")]
+            assert len(refused) + len(decided) == STORM
+            assert len(refused) > AT_ONCE
+            assert all(b"retry-after: 1\r\n" in answer for answer in refused)
+            status, told = first.ask(event(uuid4().hex))
+            assert (status, "fallback" in told) == (200, False)
+            _, metrics = first.ask(b"", "/metrics", "GET")
+        lines = metrics.decode().splitlines()
+        counts = [float(n.split()[-1]) for n in lines if n.startswith(REFUSED) or TIMED in n]
+        # The refused are counted, and not among those whose time says how long others wait.
+        assert counts[0] == len(refused)
+        assert counts[1] < len(refused)
     finally:
         end(server)

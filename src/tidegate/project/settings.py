@@ -300,8 +300,9 @@ class Score:
     )
     waiting_max: int = setting(
         Integer(1, 1_000_000),
-        4_096,
-        "Events that may wait for their decision; callers beyond that are told to come back later.",
+        768,
+        "Events that may wait for their decision; who comes while so many wait is told to come "
+        "back later.",
     )
     hold_back_after_us: int = setting(
         Duration(low="1 ms", high="1 minute"),

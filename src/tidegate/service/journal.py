@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from time import monotonic
 
 import structlog
@@ -30,7 +31,8 @@ class Journal:
     def note(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
         """Write a line for a request, if it deserves one."""
         has_failed = status >= 500
-        if not has_failed and seconds < self._slow_seconds:
+        is_refused = status == HTTPStatus.TOO_MANY_REQUESTS  # which may be told late on purpose
+        if not has_failed and (is_refused or seconds < self._slow_seconds):
             return
         second = int(self._clock())
         if second != self._second:

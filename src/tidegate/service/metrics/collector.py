@@ -135,7 +135,9 @@ class ServiceCollector(Collector):
             requests.add_metric([method, route, str(status)], count)
         yield requests
         seconds = HistogramMetricFamily(
-            "tidegate_http_request_seconds", "Time to answer", labels=["route"]
+            "tidegate_http_request_seconds",
+            "Time to answer, but for those refused with 429",
+            labels=["route"],
         )
         for route, latency in dict(tally.latencies).items():
             seconds.add_metric([route], latency.cumulated(), latency.seconds)

@@ -1,8 +1,13 @@
-"""Requests counted by route and status, and how long they took."""
+"""Requests counted by route and status, and how long they took.
+
+Those refused for want of room (429) count as requests alone: how long they took says how they were
+told, and would hide how long the others waited just when there are many.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from tidegate.service.journal import Journal
 from tidegate.stages import Histogram
@@ -23,7 +28,8 @@ class Tally:
         """Count one request; those that failed or took long are written down as well."""
         key = (method, route, status)
         self.requests[key] = self.requests.get(key, 0) + 1
-        self._latency(route).add(seconds)
+        if status != HTTPStatus.TOO_MANY_REQUESTS:
+            self._latency(route).add(seconds)
         self._journal.note(method, route, status, seconds, request_id)
 
     def merge(

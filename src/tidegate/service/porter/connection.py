@@ -9,7 +9,6 @@ from http import HTTPStatus
 from time import perf_counter, time
 from typing import Protocol, cast
 
-from tidegate.errors import TidegateError
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.head import Found, NotPlain, Reader
 from tidegate.service.requests import RequestIds
@@ -28,7 +27,7 @@ class Porter(Protocol):
     is_closing: bool
 
     def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
-        """Put a request to the house. Raises: OverloadedError."""
+        """Put a request to the house, or refuse it."""
 
     def served(self, status: int, seconds: float, request_id: str) -> None:
         """A request was answered; status 0: nobody was there any more."""
@@ -110,10 +109,7 @@ class Connection(asyncio.Protocol):
         given = found.head.request_id
         ids = self._porter.ids
         exchange.request_id = ids.of(((b"x-request-id", given),)) if given else ids.make()
-        try:
-            self._porter.ask(exchange, found, self.give_back)
-        except TidegateError as error:
-            exchange.refuse(error)
+        self._porter.ask(exchange, found, self.give_back)
 
     def _send(self, exchange: Exchange, status: int, rest: bytes) -> None:
         is_gone = self.transport is None or self.transport.is_closing()

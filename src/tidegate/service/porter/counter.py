@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from itertools import accumulate, groupby, repeat
 from time import perf_counter
 
 from msgspec import UNSET
 
+from tidegate.errors import OverloadedError
 from tidegate.service.errors import Refusal
 from tidegate.service.exchange import Exchange
 from tidegate.service.porter.deadlines import Deadlines
@@ -30,6 +32,7 @@ from tidegate.service.porter.messages import (
     Welcome,
     framed,
 )
+from tidegate.service.score.refusals import Refusals
 from tidegate.service.score.room import check_room
 from tidegate.service.score.shapes import (
     Answer,
@@ -92,16 +95,21 @@ class Counter:
         self._number = 0
         self._is_flushing = False
         self._deadlines: Deadlines[Asking] = Deadlines(loop, self._expire)
+        self._refusals = Refusals(loop)
         self._here: list[Asking] = []  # of this turn of the loop
         self._asked: dict[int, dict[int, Asking]] = {}  # by number and place
         self._since: dict[int, float] = {}  # when the first of what the house is at came in
         self.waiting = 0
 
     def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
-        """Put a request to the house. Raises: OverloadedError."""
-        self._check()
+        """Put a request to the house, or refuse it where there is no room."""
         timeout_ms = found.head.timeout_ms
         seconds = self._welcome.timeout_seconds if timeout_ms is None else timeout_ms / 1000
+        try:
+            self._check()
+        except OverloadedError as error:
+            self._refusals.put(exchange, error, until=exchange.began + seconds)
+            return
         asking = Asking(exchange, found, seconds=seconds, leave=leave)
         self._deadlines.add(asking, seconds)
         self._here.append(asking)
@@ -124,7 +132,6 @@ class Counter:
 
     def _check(self) -> None:
         check_room(
-            1,
             waiting=self.waiting,
             waiting_max=self._welcome.waiting_max,
             oldest=self._oldest,
@@ -237,8 +244,16 @@ class Counter:
             *(told.status, told.code, told.message), retry_after_seconds=told.retry_after_seconds
         )
         for asking in self._taken(told.number, told.places):
-            if asking is not None:
+            if asking is None:
+                continue
+            if told.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._refusals.put(asking.exchange, refusal, until=asking.until)
+            else:
                 asking.exchange.refuse(refusal)
+
+    def close(self) -> None:
+        """Refuse at once from now on."""
+        self._refusals.close()
 
     # -- out of time -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from time import perf_counter
 from typing import cast
 
@@ -101,6 +102,8 @@ class Process(asyncio.Protocol):
     def _close(self) -> None:
         """Answer what was asked; give back what is not whole; take nothing more."""
         self.is_closing = True
+        if self._counter is not None:
+            self._counter.close()
         for connection in list(self._connections):
             if connection.is_partial:
                 connection.give_back()
@@ -132,7 +135,7 @@ class Process(asyncio.Protocol):
             connection.close()
 
     def ask(self, exchange: Exchange, found: Found, leave: Callable[[], None]) -> None:
-        """Put a request to the house. Raises: OverloadedError."""
+        """Put a request to the house, or refuse it."""
         assert self._counter is not None  # noqa: S101 - the house greets before it sends anybody
         self._counter.ask(exchange, found, leave)
 
@@ -200,8 +203,9 @@ class _Served:
     def count(self, status: int, seconds: float) -> None:
         """Count one."""
         self._statuses[status] += 1
-        self._counts[bisect_left(BUCKETS, seconds)] += 1
-        self._seconds += seconds
+        if status != HTTPStatus.TOO_MANY_REQUESTS:  # as the house's own tally does
+            self._counts[bisect_left(BUCKETS, seconds)] += 1
+            self._seconds += seconds
 
     def told(self) -> Served | None:
         """What there is to tell; None if nothing."""

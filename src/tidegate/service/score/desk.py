@@ -53,10 +53,9 @@ class Desk:
         self._since: dict[Awaited, tuple[float, int]] = {}  # in order of time
         self.waiting = 0
 
-    def check(self, count: int) -> None:
-        """Pass if there is room for so many events. Raises: OverloadedError."""
+    def check(self) -> None:
+        """Pass if there is room for a request. Raises: OverloadedError."""
         check_room(
-            count,
             waiting=self.waiting,
             waiting_max=self._waiting_max,
             oldest=self._oldest,

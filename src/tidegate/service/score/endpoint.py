@@ -20,6 +20,7 @@ from tidegate.service.exchange import Exchange, is_one_record
 from tidegate.service.score.desk import Desk
 from tidegate.service.score.question import Question
 from tidegate.service.score.recorder import Late, Recorder
+from tidegate.service.score.refusals import Refusals
 from tidegate.service.score.shapes import PATH, TIMEOUT_MS_MAX, Fallback
 from tidegate.service.state import State
 from tidegate.verdicts import Decided, Repeated, Results, Verdict
@@ -42,12 +43,15 @@ class ScoreEndpoint:
 
     def take(self, exchange: Exchange) -> None:
         """Answer a small request that has come whole, once its events are decided."""
+        seconds = 0.0
         try:
             seconds = self._seconds(exchange.query)
             check_media_type(exchange.content_type)
             hiding = self._state.hiding_from_sender(exchange.authorization, self.path_format)
             body, content_type = bytes(exchange.body), exchange.content_type
             self._ask(exchange, body, content_type, seconds=seconds, hiding=hiding)
+        except OverloadedError as error:
+            self._office_here().refusals.put(exchange, error, until=exchange.began + seconds)
         except TidegateError as error:
             exchange.refuse(error)
 
@@ -83,12 +87,12 @@ class ScoreEndpoint:
         state.check()
         state.check_backlog()
         if is_one_record(body):
-            office.desk.check(1)
+            office.desk.check()
             question = Question(office, reply, body, seconds=seconds, is_array=False, hiding=hiding)
             office.desk.put_one(body, question)
             return
         records = self._bodies.split_here(body, content_type)
-        office.desk.check(len(records))
+        office.desk.check()
         is_array = len(records) > 1 or body.lstrip()[:1] == b"["
         question = Question(
             office, reply, records, seconds=seconds, is_array=is_array, hiding=hiding
@@ -163,6 +167,7 @@ class _Office:
         self._recorder = Recorder(pipeline, loop)
         self._recent = _Recent()
         self._looking = 0
+        self.refusals = Refusals(loop)
         self.desk = Desk(
             pipeline.door,
             pipeline.verdicts,
@@ -223,5 +228,6 @@ class _Office:
         self._recorder.forget(late)
 
     def close(self) -> None:
-        """Record what is left."""
+        """Record and answer what is left."""
+        self.refusals.close()
         self._recorder.close()

@@ -10,18 +10,18 @@ _FREE_WAITING = 64  # that many may wait, whatever the time that the oldest of t
 
 
 def check_room(
-    count: int,
     *,
     waiting: int,
     waiting_max: int,
     oldest: Callable[[], float],
     hold_back_seconds: float,
 ) -> None:
-    """Pass if there is room for so many events beside those that wait. Raises: OverloadedError.
+    """Pass if there is room behind those that wait. Raises: OverloadedError.
 
-    `oldest` tells how many seconds the oldest of them has waited.
+    How many events would come counts for nothing: who asks for a thousand at once is let in as soon
+    as who asks for one. `oldest` tells how many seconds the oldest of those that wait has waited.
     """
-    if waiting + count > waiting_max and waiting:
+    if waiting >= waiting_max:
         raise OverloadedError("too many events wait for their decision", retry_after_seconds=1)
     if waiting >= _FREE_WAITING and oldest() > hold_back_seconds:
         raise OverloadedError("decisions take too long at present", retry_after_seconds=1)
