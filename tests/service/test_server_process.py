@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import resource
 import signal
 import socket
+from contextlib import ExitStack, closing
 
 import httpx
 
@@ -207,3 +209,19 @@ def test_logs_are_lines_of_key_and_value_or_json(start: Start, server: ServerPro
     said = ["deciding", "open_to_others", "ready", "stopping", "stopped"]
     assert [line["event"] for line in lines] == said
     assert "open_to_others" not in server.errors
+
+
+def test_more_callers_are_answered_than_the_usual_limit_of_open_files(start: Start) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, {hard}))"
+    server = start(before=low)
+    request = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n"
+    with ExitStack() as stack:
+        callers = [
+            stack.enter_context(closing(socket.create_connection(server.address, timeout=15)))
+            for _ in range(300)
+        ]
+        for caller in callers:
+            caller.sendall(request)
+        answers = [caller.recv(4_096) for caller in callers]
+    assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,7 +21,7 @@ from tidegate.project.tls import tls_context
 from tidegate.service.app import create_app
 from tidegate.service.logs import configure_logs
 from tidegate.service.porter.lodge import Lodge, porters_of
-from tidegate.service.processes import tune_interpreter
+from tidegate.service.processes import open_more_files, tune_interpreter
 from tidegate.service.protocol import Connection, Limits
 from tidegate.service.requests import RequestIds
 from tidegate.service.signals import Signals
@@ -34,8 +33,6 @@ _BACKLOG_CONNECTIONS = 2048
 _KEEP_ALIVE_SECONDS = 60
 # Requests that are still arriving when the server is told to stop have this long to become whole.
 _ARRIVING_SECONDS = 1.0
-# With the usual 5 ms, the thread that commits waits longer for the interpreter than for the disk.
-_SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -55,6 +52,7 @@ def serve(
     Call it from the main thread. Raises: ProjectError if the project's files hold mistakes.
     """
     configure_logs(as_json=json_logs)
+    open_more_files()
     signals = Signals()
     with signals.installed():
         try:
@@ -169,12 +167,6 @@ def _close(pipeline: Pipeline) -> int:
     return 0
 
 
-def _tune_interpreter() -> None:
-    """Settings of the whole process, which here serves and nothing else."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    tune_interpreter()
-
-
 def _server(pipeline: Pipeline, *, on_ready: Callable[[], None], bare: bool) -> Server:
     ids = RequestIds(secrets.token_hex(4))
     app = create_app(pipeline, request_ids=ids, bare=bare)
@@ -236,7 +228,7 @@ class Server(uvicorn.Server):
         """Begin to listen and say so."""
         await super().startup(sockets=sockets)
         self._state.pipeline.together.join()
-        _tune_interpreter()
+        tune_interpreter()
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
