@@ -19,6 +19,7 @@ from benchmarks.ingest import Some, post
 from benchmarks.process import ROOT, fresh_folder, run
 from benchmarks.result import Result, Target
 from benchmarks.serving import Served, serving
+from tidegate.service.processes import open_more_files
 
 CLIENTS = (1, 4, 16, 64, 256)
 RULES = 50
@@ -28,6 +29,7 @@ _LINES_OF_A_STRETCH = 100_000
 _PROBES_A_SECOND = 200.0  # beside a flood
 _BEFORE_PROBE_SECONDS = 7  # of a flood, in which the probe is made ready
 _START_SECONDS = 0.5  # of an open loop
+_STORM = 20  # times as many callers as make the most
 _MORE_FEATURES = """
   max(amount)         OVER card_30d          AS card_amount_max_30d,
   min(amount)         OVER card_7d           AS card_amount_min_7d,
@@ -57,6 +59,7 @@ class Size:
 def measure(size: Size) -> Iterator[Result]:
     """The results of this benchmark, as they come."""
     path, lines = _payments(size)
+    open_more_files()  # for those who flood
     with _project() as project, serving(project) as served:
         some = _Lines(path, lines)
         post(served, "/v1/score", some.next(64, 2.0), 2.0, clients=64)  # everything is loaded
@@ -230,6 +233,13 @@ def _open_loop(
         served, path, _from_end(lines, 2), clients=5 * clients, seconds=size.overload_seconds
     )
     after, porters_mb = served.use(), served.children_mb()
+    storm = _flooded(
+        served,
+        path,
+        _from_end(lines, 1) + _LINES_OF_A_STRETCH // 2,
+        clients=_STORM * clients,
+        seconds=2 * size.seconds,
+    )
     time.sleep(2.0)
     calm = half(3)
     at_rate = statistics.median(each["decided_rate"] for each in at_most)
@@ -245,6 +255,15 @@ def _open_loop(
         f"clients {at_rate:,.0f} decided; peak memory {before.peak_mb:,.0f} MB "
         f"before and {after.peak_mb:,.0f} MB after {size.overload_seconds:g} seconds, and "
         f"{porters_mb:,.0f} MB for the porters",
+    )
+    yield Result.beside(
+        "score.storm_p99",
+        f"{_STORM * clients} clients who come back at once, p99 of what was accepted",
+        [(storm["p99_ms"], each["p99_ms"]) for each in at_most],
+        unit="ms",
+        peer=f"{clients} clients",
+        note=f"{storm['asked_rate']:,.0f} requests/s, {storm['decided_rate']:,.0f} of them "
+        f"decided, the rest refused with 429, {storm['failed']:,.0f} failed otherwise",
     )
     yield Result.beside(
         "score.overload_after",

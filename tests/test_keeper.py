@@ -1,15 +1,18 @@
 """What the keeper's work asks of the stages beside it."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from shops import running, write
+from shops import event, running, send, write
 from tidegate import keeper
+from tidegate.events.copied import Copied
+from tidegate.events.dedupe import Dedupe
 from tidegate.keeper import Keeper
 from tidegate.pipeline import Pipeline
-from waiting import PATIENCE_SECONDS
+from waiting import PATIENCE_SECONDS, until
 
 
 def test_half_as_much_is_read_ahead_while_files_are_merged(
@@ -53,3 +56,39 @@ def test_a_merge_waits_for_a_sink_but_not_for_long(
         pipeline.keeper._merging(),
     ):
         assert len(pipeline._turn._asked) == 2
+
+
+def test_decisions_go_on_while_a_snapshot_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_pack = threading.Event(), threading.Event()
+
+    def held_up(copied: Copied) -> bytes:
+        begun.set()
+        assert may_pack.wait(PATIENCE_SECONDS)
+        return sound(copied)
+
+    sound = Copied.written
+    with running(write(tmp_path)) as pipeline:
+        monkeypatch.setattr(Copied, "written", held_up)
+        send(pipeline, event("a"))
+        assert begun.wait(PATIENCE_SECONDS)
+        send(pipeline, event("b"), event("a"))
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
+        assert (pipeline.counters.events, sum(pipeline.counters.duplicates.values())) == (2, 1)
+        assert pipeline.snapshots.offsets() == []
+        may_pack.set()
+        until(lambda: pipeline.snapshots.offsets() != [])
+
+
+def test_no_snapshot_waits_for_a_run_of_ids_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(write(tmp_path)) as pipeline:
+        monkeypatch.setattr(Dedupe, "is_writing", True)
+        send(pipeline, event("a"))
+        assert pipeline.catch_up(timeout_seconds=PATIENCE_SECONDS)
+        time.sleep(0.3)
+        assert pipeline.snapshots.offsets() == []
+        monkeypatch.setattr(Dedupe, "is_writing", False)
+        until(lambda: pipeline.snapshots.offsets() != [])

@@ -37,6 +37,7 @@ from tidegate.decisions.featured import Featured, FeatureRows
 from tidegate.errors import DamageError, ProjectError
 from tidegate.evaluator import BEGINNING, Buffer, Evaluator, Rebuild
 from tidegate.eventlog.contract import Entry, EntryKind, Prepared
+from tidegate.events.copied import Copied as CopiedIds
 from tidegate.events.decode import Decoded
 from tidegate.events.dedupe import Dedupe
 from tidegate.labels.arrival import Arrivals, Logged
@@ -86,6 +87,27 @@ class EngineState(msgspec.Struct, frozen=True):
     labels: bytes = b""
     lists: dict[str, bytes] = {}
     proposal: Proposal | None = None
+
+
+class Copied:
+    """What the engine remembered at an offset, of which the ids are still to be packed."""
+
+    def __init__(self, state: EngineState, ids: CopiedIds) -> None:
+        self._state, self._ids = state, ids
+
+    @property
+    def offset(self) -> int:
+        """The log offset that it stands for."""
+        return self._state.offset
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """The files of the index of ids that it refers to."""
+        return self._ids.runs
+
+    def state(self) -> EngineState:
+        """All of it; callable by any thread. Raises: StorageFullError."""
+        return msgspec.structs.replace(self._state, dedupe=self._ids.written())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,21 +186,26 @@ class Engine:
         """Have a rebuild ready for when its version's record is reached; callable by any thread."""
         self._prepared = rebuild
 
-    def snapshot(self) -> EngineState:
-        """The state at `offset`, the features' apart."""
-        return EngineState(
+    def copy(self) -> Copied:
+        """The state at `offset`, the features' apart, for a snapshot that another thread writes."""
+        state = EngineState(
             offset=self.offset,
             newest_event_time=self.newest_event_time,
             newest_ingest_time=self._newest_ingest_time,
             version=self.program.version,
             files=dict(self.program.files),
-            dedupe=self._dedupe.snapshot(),
+            dedupe=b"",
             windows={name: state.snapshot() for name, state in self._windows.items()},
             newest_of_events=self._evaluator.newest,
             labels=self._evaluator.labels.waiting.snapshot(),
             lists=self._evaluator.lists.snapshot(),
             proposal=self.proposal,
         )
+        return Copied(state, self._dedupe.copy())
+
+    def snapshot(self) -> EngineState:
+        """The state at `offset`, the features' apart."""
+        return self.copy().state()
 
     def restore(self, state: EngineState, sections: Iterable[Buffer] = ()) -> None:
         """Take over a state, the dedupe index apart, which its owner restores and passes in.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,7 +16,7 @@ import structlog
 from tidegate import memory
 from tidegate.clock import Clock
 from tidegate.controls import TimeRecord, control
-from tidegate.engine import Engine, EngineState
+from tidegate.engine import Copied, Engine, EngineState
 from tidegate.errors import TransientError
 from tidegate.evaluator import Buffer
 from tidegate.eventlog.contract import EntryKind, EventLog
@@ -41,15 +41,21 @@ _WAITING_MAX = 3
 
 @dataclass(slots=True, eq=False)
 class _Taken:
-    """A state that the tables have not reached yet.
+    """A state that the tables have not reached yet; `state` is None until it is packed.
 
     The features' state, which may be large, does not wait in memory: it is written to a draft at
     once, beside the engine, and `features` is None from then on.
     """
 
-    state: EngineState
+    copied: Copied
     features: Iterator[Buffer] | None
+    state: EngineState | None = None
     has_draft: bool = False
+
+    @property
+    def offset(self) -> int:
+        """The log offset that it stands for."""
+        return self.copied.offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ class Keeper:
         """
         if time.monotonic() - self._taken_at < self._every_seconds or self._copies():
             return  # of the features there is one copy at a time, in memory and on the disk
+        if self._engine.dedupe.is_writing:
+            return  # for a moment; decisions would wait for it
         self._taken_at = time.monotonic()
         if self._engine.offset == self._taken_offset:
             return
@@ -123,14 +131,14 @@ class Keeper:
         except TransientError as error:
             _log.warning("snapshot_failed", reason=str(error))
             return
-        self._taken_offset = taken.state.offset
+        self._taken_offset = taken.offset
         with self._lock:
             self._states[_WAITING_MAX - 1 :] = [taken]
             kept, self._kept = self._kept, None
-            waiting = [t.state for t in self._states]
+            waiting = [t.copied.runs for t in self._states]
         if kept is not None:
-            needed = [*kept, *map(_Kept.of, waiting)]
-            self._engine.dedupe.prune(chain.from_iterable(k.runs for k in needed))
+            needed = [*(k.runs for k in kept), *waiting]
+            self._engine.dedupe.prune(chain.from_iterable(needed))
 
     def _copies(self) -> list[_Taken]:
         """What was taken with the features' state, and has not become a snapshot."""
@@ -138,9 +146,9 @@ class Keeper:
             return [t for t in self._states if t.features is not None or t.has_draft]
 
     def _take(self) -> _Taken:
-        state = self._engine.snapshot()
+        copied = self._engine.copy()
         features = self._engine.copy_features()
-        return _Taken(state, None if features is None else iter(features))
+        return _Taken(copied, None if features is None else iter(features))
 
     def stop(self, *, final: bool) -> None:
         """Stop; with `final`, leave a last snapshot, so that nothing is to be replayed."""
@@ -203,46 +211,48 @@ class Keeper:
         self._thrift.expect()
 
     def _draft(self) -> None:
-        """Write down the features' state of what was taken, while the engine goes on."""
+        """Pack what was taken, and write it down with the features' state; the engine goes on."""
         with self._lock:
-            fresh = [t for t in self._states if t.features is not None]
+            fresh = [t for t in self._states if t.state is None]
         for taken in fresh:
-            assert taken.features is not None  # noqa: S101 - chosen above
             try:
-                self._snapshots.draft(taken.state, taken.features)
+                state = taken.copied.state()
+                if taken.features is not None:
+                    self._snapshots.draft(state, taken.features)
             except BaseException:
                 self._drop(taken)  # the copy is half read; the next one is as good
                 self._taken_offset = -1
                 raise
-            taken.has_draft, taken.features = True, None
+            taken.state, taken.has_draft = state, taken.features is not None
+            taken.features = None
 
     def _drop(self, taken: _Taken) -> None:
         # Read to its end, so that the features know that nobody needs the copy any more.
         deque(taken.features or (), maxlen=0)
-        with self._lock:
+        with self._lock, suppress(ValueError):  # the engine's thread may have let go of it
             self._states.remove(taken)
-        self._snapshots.discard(taken.state.offset)
+        self._snapshots.discard(taken.offset)
 
     def _save(self) -> None:
         """Save the newest state that the tables have reached; later ones wait."""
         durable = self._warehouse.durable_position
         with self._lock:
-            reached = [t for t in self._states if t.state.offset <= durable]
-            ready = [t for t in reached if t.features is None]
+            reached = [t for t in self._states if t.offset <= durable]
+            ready = [(t.state, t.has_draft) for t in reached if t.state is not None]
         if not ready:
             return
-        newest = ready[-1]
-        if newest.has_draft:
-            self._snapshots.publish(newest.state.offset)
+        newest, has_draft = ready[-1]
+        if has_draft:
+            self._snapshots.publish(newest.offset)
         else:
-            self._snapshots.save(newest.state)
-        self._known[newest.state.offset] = _Kept.of(newest.state)
+            self._snapshots.save(newest)
+        self._known[newest.offset] = _Kept.of(newest)
         kept = self._snapshots.prune(
             keep=_SNAPSHOTS_KEPT, offset_max=durable, note=_Kept.of, known=self._known
         )
         self._known = {k.offset: k for k in kept}
         with self._lock:
-            self._states = [t for t in self._states if t.state.offset > newest.state.offset]
+            self._states = [t for t in self._states if t.offset > newest.offset]
             self._kept = kept
         self._oldest = kept[-1]
         self._log.set_position("engine", self._oldest.offset)

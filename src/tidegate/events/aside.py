@@ -38,6 +38,11 @@ class Aside:
         self._shelf, self._place = shelf, place
         self._writing: Future[Run] | None = threads.submit(self._write)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the run is being written at this moment."""
+        return self._writing is not None and not self._writing.done()
+
     def run(self, *, wait: bool) -> Run | None:
         """The run, which takes part in look-ups from now on; None while it is being written.
 

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self, cast
+from threading import Lock
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ import pyarrow.compute as pc
 
 from tidegate.errors import DamageError, StorageFullError
 from tidegate.events.aside import Aside
+from tidegate.events.copied import Copied, Head
 from tidegate.events.fingerprints import (
     NEW,
     Integers,
@@ -36,8 +39,9 @@ from tidegate.events.fingerprints import (
     compile_kernels,
     hash_strings,
     read_key,
+    zeros,
 )
-from tidegate.events.held import Held, packed, read, unpacked, written
+from tidegate.events.held import Held, read, unpacked
 from tidegate.events.runs import (
     Run,
     Shelf,
@@ -51,6 +55,7 @@ Lookup = Callable[[Sequence[int]], Sequence[str]]
 TABLE_IDS = 1 << 19
 
 _ALL_BITS = (1 << 64) - 1
+_ROOM_FROM = 16  # a table this part full; to copy fewer ids takes no time worth speaking of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +128,9 @@ class Dedupe:
         self._now, self._last, self._floor, self._target = 0, -1, 0, 0
         self._runs: list[Run] = []
         self._unsynced: list[Run] = []
+        self._room: Words | None = None  # for the next copy
+        self._has_room = False  # or a copy has it, or it is being made
+        self._marking = Lock()  # of the two: a thread that writes snapshots changes them too
         self._shelves: list[Shelf] = []
         self._aside: Aside | None = None
         self._spare: Future[Table] | None = None  # an empty one for when that in use is full
@@ -175,6 +183,7 @@ class Dedupe:
         """Memory held, an upper bound: what was never written costs none."""
         count = len(self._tables) + (self._spare is not None)
         here = count * self._table.bytes_held + self._timeline.tail.nbytes
+        here += 16 * self._table_ids  # the room of a copy
         return here + sum(shelf.bytes_held for shelf in self._shelves)
 
     def update(self, ids: pa.StringArray, *, offsets: Integers, ingest_times: Integers) -> Seen:
@@ -203,6 +212,9 @@ class Dedupe:
         self._drop_expired()
         if self._aside is None and 2 * self._table.accepted > self._table_ids:
             self._prepared()
+        if not self._has_room and _ROOM_FROM * self._table.accepted > self._table_ids:
+            self._has_room = True
+            self._threads.submit(self._make_room)
         return Seen(rows.firsts)
 
     def find(self, ids: pa.StringArray, *, ingest_time: int) -> Integers:
@@ -324,7 +336,8 @@ class Dedupe:
             return
         self._timeline.replace(self._aside.changes, run)
         self._runs.append(run)
-        self._unsynced.append(run)
+        with self._marking:
+            self._unsynced.append(run)
         self._spare = self._threads.submit(self._aside.table.cleared)
         self._aside = None
         self._drop_expired()
@@ -343,7 +356,8 @@ class Dedupe:
 
     def _drop(self, run: Run) -> None:
         self._timeline.forget(run)
-        self._unsynced = [held for held in self._unsynced if held is not run]
+        with self._marking:
+            self._unsynced = [held for held in self._unsynced if held is not run]
         for shelf in self._shelves:
             shelf.drop(run)
 
@@ -356,23 +370,22 @@ class Dedupe:
         while self._runs:
             self._drop(self._runs.pop())
 
-    def snapshot(self) -> bytes:
-        """What `restore` needs to go on from here; the same after the same records.
+    @property
+    def is_writing(self) -> bool:
+        """Whether a run is being written, which a copy would have to wait for."""
+        return self._aside is not None and self._aside.is_writing
 
-        Names the runs, which it makes durable first, and holds the ids in memory, about 8 bytes
-        each. Raises: StorageFullError; ValueError while an `update` that failed is unfinished.
+    def copy(self) -> Copied:
+        """The ids as they are now, for a snapshot; the same after the same records.
+
+        What takes long is left to who writes it. It names the runs and has the ids in memory.
+        Raises: StorageFullError; ValueError while an `update` that failed is unfinished.
         """
         if self._unfinished is not None:
             raise ValueError("the last update failed: repeat it before taking a snapshot")
         self._take_run(wait=True)
-        self._sync()
-        return bytes(written(self._held()))
-
-    def _held(self) -> Held:
-        ids, offsets, fingerprints = self._live()
         changes = self._timeline.changes
-        changes = changes[np.searchsorted(changes[:, 1], self._target) :]
-        return Held(
+        head = Head(
             key_check=_key_check(self._key),
             horizon=self._horizon,
             table_ids=self._table_ids,
@@ -381,26 +394,43 @@ class Dedupe:
             last=self._last,
             accepted=self._table.accepted,
             runs=[run.name for run in self._runs],
-            ids=ids,
-            fingerprints=fingerprints,
-            offsets=offsets,
-            changes=len(changes),
-            change_offsets=packed(changes[:, 0]),
-            change_times=packed(changes[:, 1]),
+        )
+        with self._marking:
+            room, self._room = self._room, None
+        if room is None:
+            room = zeros(self._table_ids, 2)
+        return Copied(
+            head,
+            pairs=self._table.live(self._floor, room=room),
+            changes=changes[np.searchsorted(changes[:, 1], self._target) :].copy(),
+            sync=partial(self._sync, list(self._unsynced)),
+            done=partial(self._take_back, room),
         )
 
-    def _live(self) -> tuple[int, bytes, bytes]:
-        """How many ids of the table are live; their offsets, ascending, and fingerprints."""
-        live = self._table.live(self._floor)
-        order = np.argsort(live[:, 1])
-        offsets = packed(live[:, 1].view(np.int64), order)
-        fingerprints = live[order, 0].astype("<u8", copy=False).data
-        return len(live), offsets, cast("bytes", fingerprints)  # the encoder takes any view
+    def snapshot(self) -> bytes:
+        """What `restore` needs to go on from here, about 8 bytes for an id in memory.
 
-    def _sync(self) -> None:
-        if self._unsynced:
-            sync_runs(self._folder, self._unsynced)
-        self._unsynced = []
+        Raises: as `copy`.
+        """
+        return self.copy().written()
+
+    def _make_room(self) -> None:
+        """Have room for a copy, all of its memory there: that takes longer than to copy."""
+        room = zeros(self._table_ids, 2)
+        room.fill(0)
+        self._take_back(room)
+
+    def _take_back(self, room: Words) -> None:
+        """Keep the room of a copy for the next one."""
+        with self._marking:
+            self._room = room
+
+    def _sync(self, runs: Sequence[Run]) -> None:
+        """Make runs durable; called by the thread that writes a snapshot."""
+        if runs:
+            sync_runs(self._folder, [run.name.name for run in runs])
+            with self._marking:
+                self._unsynced = [u for u in self._unsynced if all(u is not run for run in runs)]
 
     @classmethod
     def restore(

@@ -465,12 +465,13 @@ class Table:
             _collect(*given, found)
         return found[:total]
 
-    def live(self, floor: int) -> Words:
+    def live(self, floor: int, *, room: Words | None = None) -> Words:
         """Pairs (fingerprint, offset) of offset `floor` and more, sorted, uint64, (m, 2).
 
-        They are overwritten by the next call.
+        They lie in `room`, of shape (ids, 2); without it, the next call writes over them.
         """
-        return self._sorted[: _extract(self._slots, floor, self._sorted)]
+        room = self._sorted if room is None else room
+        return room[: _extract(self._slots, floor, room)]
 
     def cleared(self) -> Self:
         """This one without any ids, all of its memory there."""

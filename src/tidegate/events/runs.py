@@ -320,16 +320,18 @@ def write_run(folder: Path, *, pairs: Words, changes: Integers, words: Filter) -
     return Run(RunName(path.name, zlib.crc32(page)), file, sizes[0], sizes[1], first, last)
 
 
-def sync_runs(folder: Path, runs: Sequence[Run]) -> None:
-    """Wait until the runs and their names are durable. Raises: StorageFullError."""
+def sync_runs(folder: Path, names: Sequence[str]) -> None:
+    """Wait until run files of these names are durable. Raises: StorageFullError.
+
+    Callable by any thread: whoever has a run open may close it meanwhile.
+    """
     try:
-        for run in runs:
-            os.fsync(run.file)
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        for path in (*(folder / name for name in names), folder):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
     except OSError as error:
         raise StorageFullError(f"cannot make dedupe files durable: {error}") from error
 
