@@ -38,7 +38,8 @@ class Desk:
         self.said: list[Any] = []
         self.answers: dict[str, tuple[int, Any]] = {}
         self.left: list[str] = []
-        self.counter = Counter(welcome, loop, send=self._hear)
+        self.connections = 1
+        self.counter = Counter(welcome, loop, send=self._hear, connections=lambda: self.connections)
 
     def _hear(self, data: bytes) -> None:
         self.said += [msgspec.msgpack.decode(b, type=FromPorter) for b in self.frames.feed(data)]
@@ -103,7 +104,7 @@ def test_a_house_that_is_idle_has_the_next_before_anybody_is_answered() -> None:
         desk.ask("a")
         await asyncio.sleep(0)
         desk.ask("b")
-        desk.counter.receive(Passed(1, is_idle=True))
+        desk.counter.receive(Passed(1, is_idle=True, elsewhere=0))
         assert [m.payload for m in desk.said] == [b'{"id":"a"}', b'{"id":"b"}']
         assert not desk.answers
         desk.ask("c")
@@ -120,7 +121,7 @@ def test_a_house_that_is_not_idle_has_the_next_after_the_answers() -> None:
         desk.ask("a")
         await asyncio.sleep(0)
         desk.ask("b")
-        desk.counter.receive(Passed(1, is_idle=False))
+        desk.counter.receive(Passed(1, is_idle=False, elsewhere=0))
         desk.decide(1, "a")
         assert (len(desk.said), sorted(desk.answers)) == (1, ["a"])
         await asyncio.sleep(0)
@@ -135,7 +136,7 @@ def test_nobody_waits_for_what_is_looked_up_but_who_asked_for_it() -> None:
         for number in range(70):
             desk.ask(f"again{number}")
         await asyncio.sleep(0)
-        desk.counter.receive(Passed(1, is_idle=False))
+        desk.counter.receive(Passed(1, is_idle=False, elsewhere=0))
         await asyncio.sleep(0.05)
         desk.ask("new")  # nor is it refused, though those before have waited for long
         await asyncio.sleep(0)
@@ -321,5 +322,37 @@ def test_what_the_house_refuses_for_want_of_room_is_told_at_the_same_pace() -> N
         await asyncio.sleep(0.3)
         assert sorted(desk.answers) == names
         assert {status for status, _ in desk.answers.values()} == {429}
+
+    run(work)
+
+
+def test_a_porter_has_its_part_of_those_who_may_wait() -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=9)
+        desk.connections = 20
+        desk.ask("first")
+        await asyncio.sleep(0)
+        desk.counter.receive(Passed(1, is_idle=False, elsewhere=40))
+        desk.decide(1, "first")
+        for name in "abcd":
+            desk.ask(name)
+        assert sorted(desk.answers) == ["d", "first"]
+        desk.connections = 80
+        for name in "efgh":
+            desk.ask(name)
+        assert sorted(desk.answers) == ["d", "first", "h"]
+
+    run(work)
+
+
+def test_a_porter_with_hardly_any_connections_is_asked_all_the_same() -> None:
+    async def work() -> None:
+        desk = Desk(waiting_max=9)
+        desk.ask("first")
+        await asyncio.sleep(0)
+        desk.counter.receive(Passed(1, is_idle=False, elsewhere=1_000))
+        desk.decide(1, "first")
+        desk.ask("second")
+        assert sorted(desk.answers) == ["first"]
 
     run(work)

@@ -81,7 +81,10 @@ class Asking:
 
 
 class Counter:
-    """For one event loop; `send` takes bytes for the house."""
+    """For one event loop; `send` takes bytes for the house, `connections` says how many are here.
+
+    Of those who may wait this porter has the part that it has of all connections.
+    """
 
     def __init__(
         self,
@@ -89,8 +92,10 @@ class Counter:
         loop: asyncio.AbstractEventLoop,
         *,
         send: Callable[[bytes], None],
+        connections: Callable[[], int],
     ) -> None:
         self._welcome, self._loop, self._send = welcome, loop, send
+        self._connections, self._elsewhere = connections, 0
         self._version = welcome.version
         self._number = 0
         self._is_flushing = False
@@ -131,9 +136,10 @@ class Counter:
         return bool(self._here) and len(self._since) < _UNDER_WAY_MAX
 
     def _check(self) -> None:
+        here = max(1, self._connections())
         check_room(
             waiting=self.waiting,
-            waiting_max=self._welcome.waiting_max,
+            waiting_max=max(1, self._welcome.waiting_max * here // (here + self._elsewhere)),
             oldest=self._oldest,
             hold_back_seconds=self._welcome.hold_back_seconds,
         )
@@ -186,6 +192,7 @@ class Counter:
         What it looks up, which may take long where it has to read its tables, holds up nobody else.
         """
         self._since.pop(told.number, None)
+        self._elsewhere = told.elsewhere
         if told.is_idle:
             self._flush_now()
         else:

@@ -141,10 +141,12 @@ class Lodge:
         for _ in range(self._count - len(self._porters)):
             porter = _Porter(self, self._state, loop)
             self._porters.append(porter)
-            porter.starting = loop.create_task(porter.start(waiting_max=self._share()))
+            porter.starting = loop.create_task(porter.start())
 
-    def _share(self) -> int:
-        return max(1, self._state.pipeline.project.score.waiting_max // self._count)
+    @property
+    def connections(self) -> int:
+        """How many the porters have together."""
+        return sum(porter.connections for porter in self._porters)
 
     def ended(self, porter: _Porter) -> None:
         """One of them has ended."""
@@ -183,7 +185,7 @@ class _Porter(asyncio.Protocol):
         """What it ended with, as far as is known."""
         return None if self._process is None else self._process.returncode
 
-    async def start(self, *, waiting_max: int) -> None:
+    async def start(self) -> None:
         """Start the process and greet it."""
         own, other = socket.socketpair()
         handed = (other.fileno(), self._other_moves.fileno())
@@ -209,9 +211,9 @@ class _Porter(asyncio.Protocol):
         self._state.pipeline.together.release(self._process.pid)
         own.settimeout(0)
         await self._loop.connect_accepted_socket(lambda: self, own)
-        self._greet(waiting_max)
+        self._greet()
 
-    def _greet(self, waiting_max: int) -> None:
+    def _greet(self) -> None:
         pipeline, settings = self._state.pipeline, self._state.pipeline.project.score
         self._say(
             Welcome(
@@ -219,7 +221,7 @@ class _Porter(asyncio.Protocol):
                 pipeline.engine.program.version,
                 settings.timeout_us / 1e6,
                 settings.fallback_action,
-                waiting_max,
+                settings.waiting_max,
                 settings.hold_back_after_us / 1e6,
                 self._state.settings.slow_request_us / 1e6,
                 secrets.token_hex(4),
@@ -314,7 +316,7 @@ class _Porter(asyncio.Protocol):
         for awaited, found in results:
             number: int = awaited.token
             submitted = self._asked.pop(number)
-            self._say(Passed(number, is_idle))
+            self._say(Passed(number, is_idle, self._lodge.connections - self.connections))
             self.waiting -= submitted.count
             self._told[number] = submitted
             if len(self._told) > _TOLD_MAX:

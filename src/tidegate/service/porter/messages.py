@@ -67,11 +67,13 @@ class Served(msgspec.Struct, frozen=True, array_like=True, tag="served"):
 class Passed(msgspec.Struct, frozen=True, array_like=True, tag="passed"):
     """The house is through with `Asked`: what it says of it comes next, or is being looked up.
 
-    If `is_idle` it has nothing else to do, and may be asked again before anybody is answered.
+    If `is_idle` it has nothing else to do, and may be asked again before anybody is answered. The
+    other porters have so many connections as `elsewhere` says.
     """
 
     number: int
     is_idle: bool
+    elsewhere: int
 
 
 class Decisions(msgspec.Struct, frozen=True, array_like=True, tag="decisions"):

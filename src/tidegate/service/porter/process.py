@@ -92,7 +92,9 @@ class Process(asyncio.Protocol):
     def _begin(self, welcome: Welcome) -> None:
         self.ids = RequestIds(welcome.request_prefix)
         self._journal = Journal(slow_seconds=welcome.slow_seconds)
-        self._counter = Counter(welcome, self._loop, send=self._tell)
+        self._counter = Counter(
+            welcome, self._loop, send=self._tell, connections=lambda: len(self._connections)
+        )
         self._tell(framed(Ready()))
 
     def _tell(self, data: bytes) -> None:
