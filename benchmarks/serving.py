@@ -23,6 +23,8 @@ from tidegate import memory
 
 _TIMEOUT_SECONDS = 300.0
 _POLL_SECONDS = 0.02
+_QUIET = 0.1  # of a processor
+_QUIET_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,24 @@ class Served:
     def children_mb(self) -> float:
         """Peak memory of the processes that it has started, together."""
         return sum(use.peak_mb for use in Use.of_children(self.process))
+
+    def rest(self) -> None:
+        """Wait until it has nothing more to do: all is decided, written, and files are merged.
+
+        Raises: TimeoutError.
+        """
+        deadline, quiet, before = time.perf_counter() + _TIMEOUT_SECONDS, 0, self._spent()
+        while quiet < _QUIET_SECONDS:
+            if time.perf_counter() > deadline:
+                raise TimeoutError("the server does not come to rest")
+            time.sleep(1.0)
+            now = self._spent()
+            quiet = quiet + 1 if now - before < _QUIET else 0
+            before = now
+
+    def _spent(self) -> float:
+        """Processor time so far, its children's too."""
+        return self.use().seconds + sum(use.seconds for use in Use.of_children(self.process))
 
     def wait_until_written(self, offset: int) -> float:
         """Wait until the tables hold all below an offset; the time then (`perf_counter`).
