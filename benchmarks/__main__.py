@@ -50,7 +50,8 @@ TITLES = (
             "`POST /v1/score`, one event a request, with 24 features over three entities and 50 "
             "rules; server and load on one machine. While many wait, connections are kept "
             "by a porter, a process of its own; the yardstick is answered by the server itself, "
-            "through the application, as every other route is."
+            "through the application, as every other route is. Where a host gives "
+            "a guest's processors to others, all that runs there waits: how much stands beside."
         ),
     ),
     (

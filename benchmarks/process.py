@@ -83,3 +83,28 @@ class Use:
     def seconds(self) -> float:
         """Processor time in user and system mode."""
         return self.user_seconds + self.system_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """What the processors of this machine did so far, and were kept from doing; in ticks.
+
+    In a guest its host may give a processor to others while the guest wants it ("steal" in
+    `proc(5)`). All that ran then took longer, for no reason that it has itself.
+    """
+
+    used: int
+    withheld: int
+
+    @classmethod
+    def now(cls) -> Processors:
+        """All processors together."""
+        times = [int(t) for t in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        user, nice, system, _, _, irq, softirq, steal = times
+        return cls(user + nice + system + irq + softirq, steal)
+
+    def withheld_since(self, before: Processors) -> float:
+        """The share of the time wanted since `before` that was not had, 0 to 1."""
+        withheld = self.withheld - before.withheld
+        wanted = self.used - before.used + withheld
+        return withheld / wanted if wanted else 0.0

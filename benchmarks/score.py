@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.corpus import DATA
 from benchmarks.ingest import Some, post
-from benchmarks.process import ROOT, fresh_folder, run
+from benchmarks.process import ROOT, Processors, fresh_folder, run
 from benchmarks.result import Result, Target
 from benchmarks.serving import Served, serving
 from tidegate.service.processes import open_more_files
@@ -199,7 +199,10 @@ def _open_loop(
 
     def half(number: int) -> dict[str, Any]:
         seconds, first = size.seconds + _START_SECONDS, _from_end(lines, number)
-        return _paced(served, path, first, rate=most / 2, seconds=seconds, start=_START_SECONDS)
+        before = Processors.now()
+        found = _paced(served, path, first, rate=most / 2, seconds=seconds, start=_START_SECONDS)
+        found["withheld"] = Processors.now().withheld_since(before)
+        return found
 
     served.rest()  # half of the most is to be met, not what the most has left to merge
     halves = [half(4 + number) for number in range(size.rounds)]
@@ -218,6 +221,12 @@ def _open_loop(
         f"The first {_START_SECONDS:g} seconds of that, in which 512 connections come, p99",
         [half["start_p99_ms"] for half in halves],
         unit="ms",
+    )
+    yield Result.of(
+        "score.half_withheld",
+        "Time of processors that was wanted meanwhile and that the host gave to other guests",
+        [100 * half["withheld"] for half in halves],
+        unit="%",
     )
     at_most = [
         _flooded(
@@ -272,6 +281,7 @@ def _open_loop(
         [(calm["p99_ms"], statistics.median(half["p99_ms"] for half in halves))],
         unit="ms",
         peer="before",
+        note=f"{100 * calm['withheld']:.2g} % of the processors' time went to other guests then",
     )
 
 

@@ -22,5 +22,13 @@ def test_throughput_latency_and_overload_are_measured() -> None:
     assert {"score.rate_001", "score.rate_004", "score.half_p99", "score.overload_p99"} <= set(
         found
     )
-    assert all(found[name].value > 0 for name in found)
+    assert all(found[name].value > 0 for name in found if name != "score.half_withheld")
+    assert 0 <= found["score.half_withheld"].value <= 100
     assert found["score.rate_004"].peer_value is not None
+
+
+def test_the_share_of_processors_that_was_withheld_is_of_what_was_wanted() -> None:
+    before, after = process.Processors(1_000, 50), process.Processors(1_090, 60)
+    assert after.withheld_since(before) == pytest.approx(0.1)
+    assert before.withheld_since(before) == 0.0
+    assert process.Processors.now().used > 0
